@@ -1,0 +1,63 @@
+//! What can go wrong in this chapter, besides a kernel call.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use step::StepError;
+
+/// An error of chapter 1.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A kernel call failed.
+    #[error("{0}")]
+    Step(#[from] StepError),
+    /// The root directory is missing, or is a file.
+    #[error(
+        "no directory {0:?} to make the root: give --tar ARCHIVE to unpack one there, or run `cargo kit setup`"
+    )]
+    NoRootfs(PathBuf),
+    /// An archive is never unpacked over somebody's files.
+    #[error(
+        "{0:?} is not empty, and an archive is not unpacked over files: leave --tar out to use it as it is"
+    )]
+    NotEmpty(PathBuf),
+    /// The archive cannot be read, or is damaged.
+    #[error("cannot read the archive {path:?}")]
+    Archive {
+        /// The archive, or the entry in it.
+        path: PathBuf,
+        /// What the reader met.
+        source: std::io::Error,
+    },
+    /// An entry whose name or kind has no place in a root file system.
+    #[error("the archive's entry {path:?} {reason}")]
+    Entry {
+        /// The entry's name in the archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No such command under the new root.
+    #[error("no command {0:?} in the root file system")]
+    NoCommand(OsString),
+    /// The command is there; the interpreter or the loader that it names is not.
+    #[error(
+        "{0:?} is there, but the interpreter or loader that it names is not: a static program needs none"
+    )]
+    NoLoader(OsString),
+    /// An argument that C cannot express.
+    #[error("the argument {0:?} holds a NUL byte, which ends a string in execve(2)")]
+    Argument(OsString),
+}
+
+impl Error {
+    /// The exit status that Docker gives for it: 127 not found, 126 cannot be run, 125 everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoCommand(_) => 127,
+            Self::NoLoader(_) | Self::Argument(_) => 126,
+            Self::Step(step) if step.call() == "execve" => 126,
+            _ => 125,
+        }
+    }
+}
