@@ -1,0 +1,1 @@
+//! Console blocks of the book.

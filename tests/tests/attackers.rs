@@ -1,0 +1,7 @@
+//! Tests of the attackers.
+
+use tests::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![]
+}

@@ -1,0 +1,7 @@
+//! Tests of chapter 5, the network.
+
+use tests::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![]
+}

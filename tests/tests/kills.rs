@@ -1,0 +1,7 @@
+//! Tests of killed programs.
+
+use tests::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![]
+}

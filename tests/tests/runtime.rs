@@ -1,0 +1,7 @@
+//! Tests of the OCI runtime.
+
+use tests::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![]
+}
