@@ -1,0 +1,60 @@
+//! Attempts at files and at the kernel's more dangerous calls.
+
+use std::fs;
+use std::io;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::WaitStatus;
+use serde_json::json;
+
+use crate::Answer;
+use crate::child::in_child;
+use crate::report;
+
+pub(crate) fn reach(path: &str) -> Answer {
+    let found = fs::symlink_metadata(path);
+    Answer {
+        done: Some(found.is_ok()),
+        json: json!({ "path": path, "reached": found.is_ok(), "error": found.err().map(|error| name(&error)) }),
+    }
+}
+
+pub(crate) fn identity(path: &str) -> Answer {
+    let identity = report::identity(path);
+    Answer { done: Some(identity.is_some()), json: json!({ "path": path, "identity": identity }) }
+}
+
+/// Makes a call that a container's program has no business with, in a child, so that nothing is changed where it succeeds.
+pub(crate) fn syscall(call: &str) -> Answer {
+    let attempt: fn() -> nix::Result<()> = match call {
+        // One more user namespace: the door to most of the kernel's newer code. Docker's filter refuses it.
+        "unshare" => || unshare(CloneFlags::CLONE_NEWUSER),
+        // A target that is not there is only found missing by whoever may mount at all.
+        "mount" => || mount(Some("none"), "/nowhere/at/all", Some("tmpfs"), MsFlags::empty(), None::<&str>),
+        _ => return Answer { json: json!({ "error": format!("no such call here: {call}") }), done: None },
+    };
+    let ended = in_child(|| attempt().err().map_or(0, |errno| errno as i32));
+    let (refused, error) = match ended {
+        Ok(WaitStatus::Exited(_, 0)) => (false, None),
+        Ok(WaitStatus::Exited(_, number)) => {
+            let errno = Errno::from_raw(number);
+            (matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS), Some(format!("{errno:?}")))
+        }
+        // A filter may also kill.
+        Ok(status) => (true, Some(format!("{status:?}"))),
+        Err(errno) => {
+            return Answer { json: json!({ "call": call, "error": format!("{errno:?}") }), done: None };
+        }
+    };
+    Answer { done: Some(!refused), json: json!({ "call": call, "refused": refused, "error": error }) }
+}
+
+/// `ENOENT`, as the manual has it.
+pub(crate) fn name(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("{:?}", Errno::from_raw(number)),
+        None => error.to_string(),
+    }
+}
