@@ -1,2 +1,3 @@
-//! Stub.
+//! `sampan-runtime`: an OCI runtime in runc's form.
+
 fn main() {}

@@ -1,0 +1,48 @@
+//! What can go wrong in the runtime, besides a kernel call.
+
+use std::io;
+use std::path::PathBuf;
+
+use step::StepError;
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A kernel call failed, in this process or in the container's init process.
+    #[error("{0}")]
+    Step(#[from] StepError),
+    /// The configuration asks for what cannot be, or for what this runtime does not know.
+    #[error("config: {field}: {reason}")]
+    Config {
+        /// The field, as in `config.json`: `process.cwd`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of the bundle, or of the runtime's state, cannot be used.
+    #[error("cannot use {path:?}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The init process failed; its stage, its step and its exit status came back.
+    #[error("{message}")]
+    Init {
+        /// The whole report: the step, the reason, the kernel's answer.
+        message: String,
+        /// 125, 126 or 127.
+        exit_code: u8,
+    },
+}
+
+impl Error {
+    /// The exit status that Docker gives for it: 127 not found, 126 cannot be run, 125 everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Init { exit_code, .. } => *exit_code,
+            _ => 125,
+        }
+    }
+}
