@@ -1,7 +1,445 @@
-//! Tests of the engine and `sampan`.
+//! Tests of the engine and `sampan`: each container is looked at from outside, in `/proc`, and from inside, by the probe.
 
-use tests::Test;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tests::{Child, Host, Need, Outcome, Output, Test, ns_inode, wait_until};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const ROOT: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan")];
+const NET: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Binary("sampan")];
+const USER: &[Need] = &[Need::UserNamespaces, Need::OverlayUser, Need::Rootfs, Need::Binary("sampan")];
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![]
+    let test = |name, needs, run| Test { name, needs, run };
+    vec![
+        test("engine::import_lists_and_runs_an_image", ROOT, import_and_run),
+        test("engine::every_namespace_is_its_own", ROOT, namespaces),
+        test("engine::capabilities_and_system_calls_are_dockers", ROOT, confined),
+        test("engine::exit_statuses_are_dockers", ROOT, exit_statuses),
+        test("engine::a_container_has_a_life", ROOT, life),
+        test("engine::flags_reach_the_process", ROOT, flags),
+        test("engine::volumes_outlive_containers_and_bind_mounts_may_be_read_only", ROOT, volumes),
+        test("engine::limits_are_the_kernels", &[Need::Root, Need::Overlay, Need::Rootfs, Need::Cgroup("memory"), Need::Cgroup("pids"), Need::Cgroup("cpu")], limits),
+        test("engine::exec_is_confined_like_the_container", ROOT, exec),
+        test("engine::a_terminal_is_resized_and_interrupts", ROOT, terminal),
+        test("engine::input_reaches_the_container_and_ends", ROOT, input),
+        test("engine::stop_asks_and_then_kills", ROOT, stop),
+        test("engine::network_modes", NET, network_modes),
+        test("engine::a_published_port_answers", NET, published),
+        test("engine::a_killed_command_stops_no_container", ROOT, killed_command),
+        test("engine::a_killed_shim_is_repaired", NET, killed_shim),
+        test("engine::names_are_taken_once", ROOT, names),
+        test("engine::bad_input_leaves_nothing", ROOT, bad_input),
+        test("engine::a_container_does_not_change_its_image", ROOT, image_unchanged),
+        test("engine::nothing_is_left_on_the_host", NET, nothing_left),
+        test("engine::an_ordinary_user_runs_containers", USER, rootless),
+    ]
+}
+
+/// A store with one image, `busybox`, and its containers, which are removed at the end.
+struct Sampan<'a> {
+    host: &'a Host,
+    root: PathBuf,
+    run: PathBuf,
+}
+
+impl<'a> Sampan<'a> {
+    fn new(host: &'a Host) -> Result<Self> {
+        let sampan = Self { host, root: host.new_dir()?.join("data"), run: host.new_dir()?.join("sampan") };
+        sampan.ok(&["import", &host.tar().to_string_lossy(), "busybox"])?;
+        Ok(sampan)
+    }
+
+    fn args(&self, args: &[&str]) -> Vec<String> {
+        let roots = ["--root", &self.root.to_string_lossy(), "--run-root", &self.run.to_string_lossy()].map(str::to_owned);
+        roots.into_iter().chain(args.iter().map(ToString::to_string)).collect()
+    }
+
+    fn call(&self, args: &[&str]) -> Result<Output> {
+        self.host.command("sampan", self.args(args))
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<String> {
+        Ok(self.call(args)?.success()?.stdout.trim_end().to_owned())
+    }
+
+    fn spawn(&self, args: &[&str]) -> Result<Child> {
+        self.host.spawn("sampan", self.args(args))
+    }
+
+    /// The state that the store has of a container.
+    fn state(&self, id: &str) -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(self.root.join("containers").join(id).join("state.json"))?)?)
+    }
+
+    /// The container's first process, on the host.
+    fn pid(&self, id: &str) -> Result<i32> {
+        Ok(i32::try_from(self.state(id)?["process"]["pid"].as_i64().ok_or("no process")?)?)
+    }
+
+    fn probe(&self, args: &[&str]) -> Result<Value> {
+        self.call(&[&["run", "--rm"], args, &["busybox", "/kit/probe"]].concat())?.success()?.json()
+    }
+}
+
+fn import_and_run(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let layout: Value = serde_json::from_slice(&fs::read(sampan.root.join("images/oci-layout"))?)?;
+    assert_eq!(layout["imageLayoutVersion"], "1.0.0");
+    let images = sampan.ok(&["images"])?;
+    assert!(images.starts_with("REPOSITORY   TAG      IMAGE ID") && images.contains("busybox      latest"), "{images}");
+    assert_eq!(sampan.ok(&["run", "--rm", "busybox:latest", "/bin/echo", "hello world"])?, "hello world");
+    assert_eq!(sampan.ok(&["ps", "-aq"])?, "");
+    Ok(())
+}
+
+fn namespaces(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
+    let pid = sampan.pid(&id)?;
+    let own = i32::try_from(std::process::id())?;
+    for kind in ["pid", "net", "mnt", "ipc", "uts", "cgroup"] {
+        assert_ne!(ns_inode(pid, kind)?, ns_inode(own, kind)?, "{kind}");
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let nspid = status.lines().find(|line| line.starts_with("NSpid:")).ok_or("no NSpid")?;
+    assert!(nspid.ends_with("\t1"), "the command is pid 1 inside: {nspid}");
+    let root = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    let line = root.lines().find(|line| line.split(' ').nth(4) == Some("/")).ok_or("no root mount")?;
+    assert!(line.contains(" - overlay "), "{line}");
+    assert!(!fs::read_to_string("/proc/self/mountinfo")?.contains(" - overlay sampan"), "nothing is mounted on the host");
+    sampan.ok(&["rm", "-f", &id])?;
+    Ok(())
+}
+
+fn confined(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
+    let status = fs::read_to_string(format!("/proc/{}/status", sampan.pid(&id)?))?;
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()).unwrap_or_default()
+    };
+    // chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod,
+    // audit_write, setfcap: Docker's fourteen.
+    for set in ["CapBnd:", "CapEff:", "CapPrm:"] {
+        assert_eq!(u64::from_str_radix(&field(set), 16)?, 0xa804_25fb, "{set}");
+    }
+    assert_eq!(u64::from_str_radix(&field("CapAmb:"), 16)?, 0);
+    assert_eq!(u64::from_str_radix(&field("CapInh:"), 16)?, 0);
+    assert_eq!(field("Seccomp:"), "2");
+    sampan.ok(&["rm", "-f", &id])?;
+    let output = sampan.call(&["run", "--rm", "busybox", "mount", "-t", "tmpfs", "none", "/mnt"])?;
+    assert_ne!(output.code, 0, "{output}");
+    let output = sampan.call(&["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"])?;
+    assert_ne!(output.code, 0, "/proc/sys is read-only: {output}");
+    Ok(())
+}
+
+fn exit_statuses(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let code = |command: &[&str]| -> Result<i32> { Ok(sampan.call(&[&["run", "--rm", "busybox"], command].concat())?.code) };
+    assert_eq!(code(&["true"])?, 0);
+    assert_eq!(code(&["sh", "-c", "exit 42"])?, 42);
+    assert_eq!(code(&["no-such-command"])?, 127);
+    assert_eq!(code(&["/etc"])?, 126);
+    assert_eq!(code(&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"])?, 137);
+    assert_eq!(sampan.call(&["run", "--rm", "no-such-image", "true"])?.code, 125);
+    assert_eq!(sampan.ok(&["ps", "-aq"])?, "");
+    Ok(())
+}
+
+fn life(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "echo out; echo err >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done"])?;
+    assert_eq!(id.len(), 64);
+    wait_until("the output is logged", Duration::from_secs(5), || sampan.call(&["logs", "web"]).is_ok_and(|logs| logs.stdout == "out\n" && logs.stderr == "err\n"))?;
+    let listed = sampan.ok(&["ps"])?;
+    assert!(listed.contains(&id[..12]) && listed.contains("Up ") && listed.contains("web"), "{listed}");
+    assert_eq!(sampan.ok(&["exec", "web", "hostname"])?, id[..12]);
+    sampan.ok(&["stop", "web"])?;
+    assert!(!sampan.ok(&["ps"])?.contains("web"));
+    assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (3)"));
+    assert_eq!(sampan.state(&id)?["exit_code"], 3);
+    sampan.ok(&["start", "web"])?;
+    assert!(sampan.ok(&["ps"])?.contains("web"));
+    assert_eq!(sampan.call(&["rm", "web"])?.code, 1, "a running container is not removed");
+    sampan.ok(&["rm", "-f", &id[..6]])?;
+    assert_eq!(sampan.ok(&["ps", "-aq"])?, "");
+    assert!(!sampan.root.join("containers").join(&id).exists());
+    Ok(())
+}
+
+fn flags(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let run = |args: &[&str]| sampan.ok(&[&["run", "--rm"], args].concat());
+    assert_eq!(run(&["-e", "A=1", "-e", "B=x y", "busybox", "sh", "-c", "echo $A $B"])?, "1 x y");
+    assert_eq!(run(&["-w", "/made/here", "busybox", "pwd"])?, "/made/here");
+    assert_eq!(run(&["-h", "sunxu.com", "busybox", "hostname"])?, "sunxu.com");
+    assert_eq!(run(&["-u", "1000:1001", "busybox", "sh", "-c", "id -u; id -g"])?, "1000\n1001");
+    assert_eq!(run(&["-u", "nobody", "busybox", "whoami"])?, "nobody");
+    assert_eq!(run(&["--entrypoint", "echo", "busybox", "a"])?, "a");
+    let explained = sampan.call(&["run", "--rm", "--explain", "busybox", "true"])?.success()?.stderr;
+    for call in ["clone3", "overlay", "pivot_root", "seccomp", "execve"] {
+        assert!(explained.contains(call), "{call} is told: {explained}");
+    }
+    Ok(())
+}
+
+fn volumes(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    sampan.ok(&["volume", "create", "data"])?;
+    sampan.ok(&["run", "--rm", "-v", "data:/srv", "busybox", "sh", "-c", "echo kept > /srv/file"])?;
+    assert_eq!(sampan.ok(&["run", "--rm", "-v", "data:/srv:ro", "busybox", "cat", "/srv/file"])?, "kept");
+    assert_ne!(sampan.call(&["run", "--rm", "-v", "data:/srv:ro", "busybox", "touch", "/srv/x"])?.code, 0);
+    let folder = host.new_dir()?;
+    let bind = format!("{}:/mnt", folder.display());
+    sampan.ok(&["run", "--rm", "-v", &bind, "busybox", "sh", "-c", "echo host > /mnt/file"])?;
+    assert_eq!(fs::read_to_string(folder.join("file"))?, "host\n");
+    let id = sampan.ok(&["run", "-d", "-v", "data:/srv", "busybox", "sleep", "60"])?;
+    assert_eq!(sampan.call(&["volume", "rm", "data"])?.code, 1, "it is in use");
+    sampan.ok(&["rm", "-f", &id])?;
+    assert!(sampan.ok(&["volume", "ls"])?.contains("data"));
+    sampan.ok(&["volume", "rm", "data"])?;
+    assert_eq!(sampan.ok(&["volume", "ls", "-q"])?, "");
+    Ok(())
+}
+
+/// The container's file of a controller, in whichever hierarchy the host has it.
+fn cgroup_file(pid: i32, controller: &str, v1: &str, v2: &str) -> Result<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let found = if names.split(',').any(|name| name == controller) {
+            fs::read_to_string(format!("/sys/fs/cgroup/{names}{path}/{v1}"))
+        } else {
+            fs::read_to_string(format!("/sys/fs/cgroup{path}/{v2}"))
+        };
+        if let Ok(text) = found {
+            return Ok(text.trim().to_owned());
+        }
+    }
+    Err(format!("no file of {controller} for {pid}: {text}").into())
+}
+
+fn limits(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "busybox", "sleep", "60"])?;
+    let pid = sampan.pid(&id)?;
+    assert_eq!(cgroup_file(pid, "memory", "memory.limit_in_bytes", "memory.max")?, (64 << 20).to_string());
+    assert_eq!(cgroup_file(pid, "pids", "pids.max", "pids.max")?, "20");
+    let quota = cgroup_file(pid, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
+    assert_eq!(quota.split(' ').next(), Some("50000"));
+    sampan.ok(&["rm", "-f", &id])?;
+    let output = sampan.call(&["run", "-m", "32m", "--name", "hog", "busybox", "/kit/probe", "allocate", "134217728"])?;
+    assert_eq!(output.code, 137, "{output}");
+    assert_eq!(sampan.state(&sampan.ok(&["ps", "-aq", "--no-trunc"])?)?["oom_killed"], true);
+    sampan.ok(&["rm", "hog"])?;
+    Ok(())
+}
+
+fn exec(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "--name", "c", "-e", "A=1", "busybox", "sleep", "60"])?;
+    let first = sampan.pid(&id)?;
+    let inside: Value = sampan.call(&["exec", "c", "/kit/probe"])?.success()?.json()?;
+    let status = |field: &str| -> Result<String> {
+        let text = fs::read_to_string(format!("/proc/{first}/status"))?;
+        Ok(text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned())
+    };
+    assert_eq!(status("Seccomp:")?, "2");
+    assert_eq!(sampan.ok(&["exec", "c", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/self/status"])?,
+        sampan.ok(&["exec", "c", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/1/status"])?);
+    assert_eq!(inside["namespaces"]["pid"].as_u64(), Some(ns_inode(first, "pid")?), "{inside}");
+    assert_eq!(sampan.ok(&["exec", "c", "sh", "-c", "echo $A"])?, "1");
+    assert_eq!(sampan.ok(&["exec", "-e", "B=2", "-w", "/tmp", "-u", "1000", "c", "sh", "-c", "echo $B; pwd; id -u"])?, "2\n/tmp\n1000");
+    assert_eq!(sampan.call(&["exec", "c", "sh", "-c", "exit 7"])?.code, 7);
+    assert_eq!(sampan.call(&["exec", "c", "nope"])?.code, 127);
+    assert_eq!(sampan.call(&["exec", "nobody", "true"])?.code, 125);
+    sampan.ok(&["rm", "-f", "c"])?;
+    Ok(())
+}
+
+fn terminal(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let mut terminal = host.terminal("sampan", sampan.args(&["run", "--rm", "-it", "busybox", "sh"]))?;
+    terminal.send("stty size; tty; echo do''ne\n")?;
+    let shown = terminal.expect("done")?;
+    assert!(shown.contains("24 80") && shown.contains("/dev/pts/"), "{shown}");
+    terminal.resize(40, 100)?;
+    terminal.send("sleep 0.2; stty size\n")?;
+    terminal.expect("40 100")?;
+    terminal.send("sleep 100\n")?;
+    std::thread::sleep(Duration::from_millis(300));
+    terminal.send("\x03")?;
+    terminal.send("echo interrupted $?\n")?;
+    terminal.expect("interrupted 130")?;
+    terminal.send("exit 5\n")?;
+    assert_eq!(terminal.wait()?, 5);
+    Ok(())
+}
+
+fn input(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let text = "line\n".repeat(50_000);
+    let output = host.cmd("sampan", sampan.args(&["run", "--rm", "-i", "busybox", "cat"])).input(text.clone()).run()?.success()?;
+    assert_eq!(output.stdout.len(), text.len());
+    let output = host.cmd("sampan", sampan.args(&["run", "--rm", "busybox", "cat"])).input("unseen").run()?.success()?;
+    assert_eq!(output.stdout, "", "without -i nothing of standard input reaches it");
+    Ok(())
+}
+
+fn stop(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    // Pid 1 without a handler does not get SIGTERM: it must be killed.
+    let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
+    sampan.ok(&["stop", "-t", "1", &id])?;
+    assert_eq!(sampan.state(&id)?["exit_code"], 137);
+    // With an init process it gets it.
+    let with_init = sampan.ok(&["run", "-d", "--init", "busybox", "sleep", "60"])?;
+    sampan.ok(&["stop", "-t", "10", &with_init])?;
+    assert_eq!(sampan.state(&with_init)?["exit_code"], 143);
+    sampan.ok(&["rm", &id, &with_init])?;
+    Ok(())
+}
+
+fn network_modes(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let own = ns_inode(i32::try_from(std::process::id())?, "net")?;
+    let inode = |inside: &Value| inside["namespaces"]["net"].as_u64();
+    let none = sampan.probe(&["--network", "none"])?;
+    assert_ne!(inode(&none), Some(own));
+    assert_eq!(none["interfaces"].as_array().map(Vec::len), Some(1), "{none}");
+    assert_eq!(inode(&sampan.probe(&["--network", "host"])?), Some(own));
+    let id = sampan.ok(&["run", "-d", "--name", "net1", "busybox", "sleep", "60"])?;
+    assert_eq!(inode(&sampan.probe(&["--network", "container:net1"])?), Some(ns_inode(sampan.pid(&id)?, "net")?));
+    let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
+    // Another container reaches it by its address.
+    sampan.ok(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", &address])?;
+    assert!(sampan.ok(&["exec", "net1", "cat", "/etc/hosts"])?.contains(&address));
+    assert_eq!(sampan.call(&["run", "--rm", "--network", "nowhere", "busybox", "true"])?.code, 125);
+    sampan.ok(&["rm", "-f", "net1"])?;
+    Ok(())
+}
+
+fn published(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
+    let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
+    let get = |address: &str| -> Result<String> {
+        let mut page = String::new();
+        let mut stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        stream.read_to_string(&mut page)?;
+        Ok(page)
+    };
+    wait_until("the page is served", Duration::from_secs(5), || get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page")))?;
+    let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
+    assert!(get(&format!("{address}:80"))?.contains("a page"));
+    let taken = sampan.call(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
+    assert!(taken.code == 125 && taken.stderr.contains("8080"), "{taken}");
+    sampan.ok(&["rm", "-f", &id])?;
+    assert!(get("127.0.0.1:8080").is_err(), "the rule is gone with the container");
+    Ok(())
+}
+
+fn killed_command(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let command = sampan.spawn(&["run", "--name", "c", "busybox", "sleep", "60"])?;
+    wait_until("it runs", Duration::from_secs(5), || sampan.ok(&["ps"]).is_ok_and(|list| list.contains("Up ")))?;
+    command.signal(Signal::SIGKILL)?;
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(sampan.ok(&["ps"])?.contains("Up "), "the container goes on");
+    sampan.ok(&["rm", "-f", "c"])?;
+    Ok(())
+}
+
+fn killed_shim(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "--name", "c", "-p", "8080:80", "busybox", "sleep", "60"])?;
+    let pid = sampan.pid(&id)?;
+    let shim = i32::try_from(sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?)?;
+    kill(Pid::from_raw(shim), Signal::SIGKILL)?;
+    wait_until("the kernel kills the container with it", Duration::from_secs(5), || !PathBuf::from(format!("/proc/{pid}/root/bin")).exists())?;
+    assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (137)"));
+    sampan.ok(&["start", "c"])?;
+    sampan.ok(&["rm", "-f", "c"])?;
+    Ok(())
+}
+
+fn names(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    sampan.ok(&["run", "-d", "--name", "one", "busybox", "sleep", "60"])?;
+    let second = sampan.call(&["run", "-d", "--name", "one", "busybox", "sleep", "60"])?;
+    assert!(second.code == 125 && second.stderr.contains("in use"), "{second}");
+    assert_eq!(sampan.ok(&["ps", "-aq"])?.lines().count(), 1);
+    sampan.ok(&["rm", "-f", "one"])?;
+    sampan.ok(&["run", "--rm", "--name", "one", "busybox", "true"])?;
+    Ok(())
+}
+
+fn bad_input(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let cases: [&[&str]; 8] = [
+        &["-e", "=x"],
+        &["-h", "a b"],
+        &["-v", "nowhere"],
+        &["-v", "/no/such/folder:/mnt"],
+        &["-p", "99999:80"],
+        &["-w", "relative"],
+        &["-u", "no-such-user"],
+        &["--name", "../escape"],
+    ];
+    for case in cases {
+        let output = sampan.call(&[&["run", "--rm"], case, &["busybox", "true"]].concat())?;
+        assert!(output.code == 125 && output.stderr.starts_with("error: "), "{case:?}: {output}");
+        assert_eq!(sampan.ok(&["ps", "-aq"])?, "", "{case:?}");
+    }
+    Ok(())
+}
+
+fn image_unchanged(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    sampan.ok(&["run", "--rm", "busybox", "sh", "-c", "echo changed > /etc/os-release; rm /bin/ls; touch /new"])?;
+    assert_eq!(sampan.ok(&["run", "--rm", "busybox", "sh", "-c", "ls /new /bin/ls 2>&1; grep -c changed /etc/os-release"]).ok(), None);
+    let shown = sampan.call(&["run", "--rm", "busybox", "ls", "/bin/ls", "/new"])?;
+    assert!(shown.stdout.contains("/bin/ls") && !shown.stdout.contains("/new"), "{shown}");
+    Ok(())
+}
+
+fn nothing_left(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    sampan.ok(&["run", "--rm", "-m", "64m", "-p", "8080:80", "busybox", "true"])?;
+    let links = fs::read_to_string("/proc/self/net/dev")?;
+    assert!(!links.contains("sampan"), "{links}");
+    assert!(!sampan.run.exists(), "{}", sampan.run.display());
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        assert!(!hierarchy.path().join("sampan").exists(), "{}", hierarchy.path().display());
+    }
+    assert_eq!(fs::read_dir(sampan.root.join("containers"))?.count(), 0);
+    assert_eq!(fs::metadata(&sampan.root)?.permissions().mode() & 0o777, 0o700);
+    Ok(())
+}
+
+fn rootless(host: &Host) -> Outcome {
+    let user = host.as_user();
+    let sampan = Sampan::new(&user)?;
+    let (uid, _) = user.ids();
+    assert_eq!(sampan.ok(&["run", "--rm", "--network", "none", "busybox", "id", "-u"])?, "0");
+    let id = sampan.ok(&["run", "-d", "--network", "none", "busybox", "sleep", "60"])?;
+    let status = fs::read_to_string(format!("/proc/{}/status", sampan.pid(&id)?))?;
+    assert!(status.lines().any(|line| line.starts_with(&format!("Uid:\t{uid}\t"))), "root inside is the user outside: {status}");
+    assert!(status.contains("Seccomp:\t2"));
+    assert_eq!(sampan.ok(&["exec", &id, "sh", "-c", "echo x > /new; cat /new"])?, "x");
+    sampan.ok(&["rm", "-f", &id])?;
+    Ok(())
 }
