@@ -1,1 +1,51 @@
-//! Stub.
+//! Chapter 3: how much a process may use.
+//!
+//! Namespaces decide what a process *sees*; a control group, *cgroup*, decides what it *gets*. A cgroup is a directory that the
+//! kernel keeps. Processes are in it, limits are files in it, and what the processes use is counted in it. The child
+//! of a process is in its parent's cgroup, so one directory holds a whole container, whatever it starts.
+//!
+//! Chapter 2's fork bomb and memory hog end here: [`pids`] refuses the fork, and above [`memory`] the kernel kills within the
+//! cgroup and nowhere else. What stays open: root inside, with all its capabilities, can still mount the cgroup file system
+//! and [raise its own limits](../../examples/escape.rs).
+//!
+//! In reading order: [`hierarchy`], [`file`]; the controllers [`memory`], [`cpu`], [`cpuset`], [`pids`], [`io`] and the
+//! [`freezer`], each with the names of version 2 and version 1 side by side; [`limits`], [`controller`], [`plan`]; then [`cgroup`],
+//! [`entrance`], [`stats`], [`remove`].
+//!
+//! Beside the story: [`size`], [`error`], [`hints`]. Beyond this chapter: [`hugetlb`], [`subtree`] for ordinary users,
+//! [`Cgroup::create_at`] for OCI's paths.
+
+#![forbid(unsafe_code)]
+
+pub mod file;
+pub mod hierarchy;
+
+pub mod cpu;
+pub mod cpuset;
+pub mod freezer;
+pub mod io;
+pub mod memory;
+pub mod pids;
+
+pub mod cgroup;
+pub mod controller;
+pub mod entrance;
+pub mod limits;
+pub mod plan;
+pub mod remove;
+pub mod stats;
+
+pub mod error;
+pub mod hints;
+pub mod hugetlb;
+pub mod size;
+pub mod subtree;
+
+pub use cgroup::Cgroup;
+pub use entrance::Entrance;
+pub use error::Error;
+pub use freezer::FreezerState;
+pub use hierarchy::{Hierarchies, Hierarchy, Version};
+pub use hints::HINTS;
+pub use limits::{CpuMax, IoMax, Limits};
+pub use stats::Stats;

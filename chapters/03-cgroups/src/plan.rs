@@ -1,0 +1,198 @@
+//! Decide in which hierarchies a cgroup is made, before anything is made.
+//!
+//! In version 2 that is one directory. In version 1 it is one for each controller that is needed, and no more: each costs a
+//! mkdir, a write and a rmdir. Needed are those that a limit asks for, and two that make use visible: `memory` and `pids`. On a
+//! hybrid host the version 2 hierarchy is used besides, though it may have no controller: it is what a process can be
+//! cloned *into*, what can be frozen, and what can be killed whole.
+//!
+//! An ordinary user may only make cgroups below one that somebody has given them: *delegation*. In version 2 that is a cgroup
+//! whose directory, `cgroup.procs` and `cgroup.subtree_control` belong to the user; systemd makes one for
+//! `Delegate=yes`. Root uses the topmost cgroup.
+//!
+//! See cgroups(7) "Cgroups delegation".
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD};
+
+use crate::controller::Controller;
+use crate::hierarchy::{Hierarchies, Hierarchy, Version};
+use crate::{Error, Limits};
+
+/// One directory that a cgroup consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which interface its files have.
+    pub version: Version,
+    /// The controllers that are used in it.
+    pub controllers: Vec<Controller>,
+    /// The cgroup below which it lies, which is not ours.
+    pub base: PathBuf,
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+/// Where the cgroup `path` is to be made so that it can hold the limits.
+///
+/// # Errors
+/// [`Error::NoController`] and [`Error::NotDelegated`], for what a limit needs and the host does not give.
+// ANCHOR: plan
+pub fn plan(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<Vec<Place>, Error> {
+    let mut places: Vec<Place> = Vec::new();
+    if let Some(v2) = hierarchies.v2() {
+        let base = base(v2).ok_or_else(|| not_delegated(v2))?;
+        let dir = base.join(path);
+        places.push(Place { version: Version::V2, controllers: Vec::new(), base, dir });
+    }
+    for controller in Controller::ALL {
+        let asked = controller.asked_by(limits);
+        let useful = match controller {
+            Controller::Memory | Controller::Pids => true,
+            Controller::Freezer | Controller::Cpuacct => {
+                places.iter().all(|place| place.version == Version::V1)
+            }
+            _ => false,
+        };
+        if asked.is_none() && !useful {
+            continue;
+        }
+        let Some(hierarchy) = controller.hierarchy(hierarchies) else {
+            match asked {
+                None => continue,
+                Some(limit) => {
+                    return Err(Error::NoController { controller: controller.names().0.to_owned(), limit });
+                }
+            }
+        };
+        let Some(base) = base(hierarchy) else {
+            if asked.is_none() && !places.is_empty() {
+                continue;
+            }
+            return Err(not_delegated(hierarchy));
+        };
+        controller.check(hierarchy.version, limits, &base)?;
+        let dir = base.join(path);
+        match places.iter_mut().find(|place| place.dir == dir) {
+            Some(place) => place.controllers.push(controller),
+            None => {
+                places.push(Place { version: hierarchy.version, controllers: vec![controller], base, dir })
+            }
+        }
+    }
+    if places.is_empty() { Err(Error::NoHierarchy) } else { Ok(places) }
+}
+// ANCHOR_END: plan
+
+/// The cgroups of that path that are there.
+pub(crate) fn existing(hierarchies: &Hierarchies, path: &Path) -> Vec<Place> {
+    let place = |hierarchy: &Hierarchy| {
+        let bases = [&hierarchy.mount_point, &hierarchy.own];
+        let base = bases.into_iter().find(|base| base.join(path).is_dir())?;
+        let dir = base.join(path);
+        let names = match hierarchy.version {
+            Version::V1 => hierarchy.controllers.clone(),
+            Version::V2 => {
+                let list = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+                list.split_whitespace().map(str::to_owned).collect()
+            }
+        };
+        let has =
+            |controller: &Controller| names.iter().any(|name| name == controller.name(hierarchy.version));
+        let controllers = Controller::ALL.into_iter().filter(has).collect();
+        Some(Place { version: hierarchy.version, controllers, base: base.clone(), dir })
+    };
+    let mut places: Vec<_> = hierarchies.iter().filter_map(place).collect();
+    // Version 2 first, as plan() has it: it is made first and removed last.
+    places.sort_by_key(|place| place.version == Version::V1);
+    places
+}
+
+/// The topmost cgroup that this user may make others in.
+fn base(hierarchy: &Hierarchy) -> Option<PathBuf> {
+    [&hierarchy.mount_point, &hierarchy.own].into_iter().find(|dir| writable(dir)).cloned()
+}
+
+/// Whether the directory, and the files that delegation consists of, can be written by this user.
+fn writable(dir: &Path) -> bool {
+    let may = |path: &Path| rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    let files = ["cgroup.procs", "cgroup.subtree_control"].map(|file| dir.join(file));
+    may(dir) && files.iter().all(|file| !file.exists() || may(file))
+}
+
+fn not_delegated(hierarchy: &Hierarchy) -> Error {
+    Error::NotDelegated { path: hierarchy.own.clone(), v2: hierarchy.version == Version::V2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    /// A host made of directories: `(mount, type and options, its /proc/self/cgroup line, controllers of version 2)`.
+    fn host(mounts: &[(&str, &str, &str, &str)]) -> (TempDir, Hierarchies) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut mountinfo, mut cgroup) = (String::new(), String::new());
+        for (name, filesystem, line, controllers) in mounts {
+            let mount = dir.path().join(name);
+            fs::create_dir(&mount).unwrap();
+            if !controllers.is_empty() {
+                fs::write(mount.join("cgroup.controllers"), controllers).unwrap();
+            }
+            mountinfo += &format!("1 1 0:1 / {} rw - {filesystem}\n", mount.display());
+            cgroup += &format!("{line}\n");
+        }
+        fs::write(dir.path().join("mountinfo"), mountinfo).unwrap();
+        fs::write(dir.path().join("cgroup"), cgroup).unwrap();
+        let hierarchies = Hierarchies::find(dir.path()).unwrap();
+        (dir, hierarchies)
+    }
+
+    const V2: (&str, &str, &str, &str) = ("v2", "cgroup2 cgroup2 rw", "0::/", "cpuset cpu io memory pids\n");
+    const MEMORY: (&str, &str, &str, &str) = ("memory", "cgroup cgroup rw,memory", "2:memory:/", "");
+    const CPU: (&str, &str, &str, &str) = ("cpu", "cgroup cgroup rw,cpu,cpuacct", "3:cpu,cpuacct:/", "");
+
+    fn places(hierarchies: &Hierarchies, limits: &Limits) -> Vec<(Version, Vec<Controller>)> {
+        let places = plan(hierarchies, Path::new("sampan/x"), limits).unwrap();
+        places.into_iter().map(|place| (place.version, place.controllers)).collect()
+    }
+
+    #[test]
+    fn version_2_is_one_directory_for_all() {
+        let (_dir, hierarchies) = host(&[V2]);
+        let limits = Limits { cpus: Some(1.0), ..Limits::default() };
+        let expected = vec![Controller::Memory, Controller::Cpu, Controller::Pids];
+        assert_eq!(places(&hierarchies, &limits), [(Version::V2, expected)]);
+    }
+
+    #[test]
+    fn version_1_is_one_directory_for_each_that_is_needed() {
+        let (_dir, hierarchies) = host(&[MEMORY, CPU]);
+        let limits = Limits { cpu_weight: Some(1), ..Limits::default() };
+        assert_eq!(
+            places(&hierarchies, &limits),
+            [
+                (Version::V1, vec![Controller::Memory]),
+                (Version::V1, vec![Controller::Cpu, Controller::Cpuacct])
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hybrid_host_uses_version_2_also_without_controllers() {
+        let (_dir, hierarchies) = host(&[("v2", V2.1, V2.2, "\n"), MEMORY, CPU]);
+        assert_eq!(
+            places(&hierarchies, &Limits::default()),
+            [(Version::V2, vec![]), (Version::V1, vec![Controller::Memory])]
+        );
+    }
+
+    #[test]
+    fn a_controller_that_is_nowhere_is_an_error_only_when_asked_for() {
+        let (_dir, hierarchies) = host(&[MEMORY]);
+        assert_eq!(places(&hierarchies, &Limits::default()).len(), 1);
+        let limits = Limits { pids: Some(1), ..Limits::default() };
+        let error = plan(&hierarchies, Path::new("sampan/x"), &limits).unwrap_err();
+        assert!(matches!(error, Error::NoController { limit: "--pids", .. }), "{error}");
+    }
+}
