@@ -1,0 +1,51 @@
+//! A root file system becomes an image: one layer, and a config that says little more.
+//!
+//! See `docker import`, and config.md of the OCI image specification.
+
+use std::io::Read;
+
+use jiff::Timestamp;
+use oci_spec::image::{Arch, Config, History, ImageConfiguration, Os};
+
+use crate::{DockerConfig, Error, Image, NewImage, Reference, Store};
+
+/// What is said of an imported image.
+#[derive(Debug, Clone, Default)]
+pub struct Import {
+    /// Stands in the history: `Imported from -`.
+    pub comment: Option<String>,
+    /// The command, the environment and so on.
+    pub config: Config,
+}
+
+impl Store {
+    /// Makes an image of a root file system's tar archive, plain or compressed by gzip. The stream is read once, to its end.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] for what is no archive, [`Error::Io`], or the step that failed; the store is as it was then.
+    pub fn import(
+        &self,
+        archive: impl Read,
+        reference: Option<&Reference>,
+        import: Import,
+    ) -> Result<Image, Error> {
+        let layer = self.add_layer(archive)?;
+        let now = now();
+        let mut history = History::default();
+        history.set_created(Some(now.clone()));
+        history.set_comment(import.comment);
+        let mut config = ImageConfiguration::default();
+        config
+            .set_created(Some(now))
+            .set_architecture(Arch::default())
+            .set_os(Os::Linux)
+            .set_config(Some(import.config))
+            .set_history(Some(vec![history]));
+        self.put_image(NewImage { config, docker: DockerConfig::default(), layers: vec![layer] }, reference)
+    }
+}
+
+/// The present time as a config has it: RFC 3339, in UTC.
+pub fn now() -> String {
+    Timestamp::now().to_string()
+}

@@ -1,0 +1,254 @@
+//! Layers: a blob for those who carry images about, and a folder for overlay.
+//!
+//! An archive on its way in is read once: digested as it comes, written as a blob, decompressed, digested again (the DiffID),
+//! and unpacked, each piece while it is in memory. The folder is made under another name and renamed when all of it is right, so
+//! a folder under its DiffID is complete. A container's upper directory needs none of that: it *is* a layer's folder already
+//! and only moves.
+//!
+//! ```text
+//! reader ─▶ digest ─▶ blob            ┌─▶ digest (DiffID)
+//!              └────▶ decompress ─────┴─▶ unpack ─▶ <data>/tmp/layer-… ─▶ rename ─▶ <data>/layers/sha256/<hex>
+//! ```
+//!
+//! See layer.md of the OCI image specification. Not covered: zstd; a power failure between the rename and the moment when the
+//! kernel writes the folder's files: the blob, which is on the disk by then, is what counts, and the folder can be made from it anew.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chroot::Unpack;
+use chroot::unpack::unpack_into;
+use flate2::read::MultiGzDecoder;
+use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
+use step::step;
+use tempfile::TempDir;
+
+use crate::blobs::{Blobs, make_folder};
+use crate::digest::Digesting;
+use crate::{DiffId, Digest, Error, Pin};
+
+const BUFFER: usize = 1 << 17;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// A layer in the store. It stays there while this value lives, also before an image has it.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The digest of the tar archive.
+    pub diff_id: DiffId,
+    /// The blob: its media type, digest and size.
+    pub descriptor: Descriptor,
+    pub(crate) _pin: Arc<Pin>,
+}
+
+/// The unpacked layers of a store.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    folder: PathBuf,
+    unfinished: PathBuf,
+    how: Unpack,
+}
+
+impl Layers {
+    pub(crate) fn new(folder: PathBuf, unfinished: PathBuf) -> Self {
+        Self { folder, unfinished, how: Unpack { as_root: is_host_root() } }
+    }
+
+    /// The folder of a layer, whether it is there or not.
+    pub fn path(&self, diff_id: &DiffId) -> PathBuf {
+        self.folder.join(diff_id.hex())
+    }
+
+    /// The folder of all layers.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether overlay's marks are to be attributes of the kind that an ordinary user may set.
+    pub(crate) fn userxattr(&self) -> bool {
+        !self.how.as_root
+    }
+
+    /// Reads an archive, plain or compressed by gzip, into a blob and a folder.
+    pub(crate) fn add(&self, blobs: &Blobs, reader: impl Read, pin: Arc<Pin>) -> Result<Layer, Error> {
+        let mut writer = blobs.writer()?;
+        let mut unreadable = None;
+        let tee = Tee { reader, writer: &mut writer, failed: &mut unreadable };
+        let mut stream = BufReader::with_capacity(BUFFER, tee);
+        let outcome = self.stage(&mut stream).and_then(|staged| {
+            // What follows the archive's end belongs to the blob as well.
+            io::copy(&mut stream, &mut io::sink()).map_err(unread)?;
+            Ok(staged)
+        });
+        drop(stream);
+        if let Some(error) = unreadable {
+            return Err(Error::io(blobs.folder())(error));
+        }
+        let staged = outcome?;
+        let (digest, size) = writer.commit(None)?;
+        let diff_id = staged.diff_id.clone();
+        let media_type = if staged.gzip { MediaType::ImageLayerGzip } else { MediaType::ImageLayer };
+        self.place(staged.folder, &diff_id)?;
+        Ok(Layer { diff_id, descriptor: descriptor(media_type, size, &digest), _pin: pin })
+    }
+
+    /// Makes the folder of a layer from its blob, unless it is there.
+    pub(crate) fn ensure(&self, blobs: &Blobs, blob: &Digest, diff_id: &DiffId) -> Result<PathBuf, Error> {
+        let path = self.path(diff_id);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let staged = self.stage(&mut BufReader::with_capacity(BUFFER, blobs.open(blob)?))?;
+        if staged.diff_id != *diff_id {
+            return Err(Error::Mismatch { expected: diff_id.clone(), found: staged.diff_id });
+        }
+        self.place(staged.folder, diff_id)?;
+        Ok(path)
+    }
+
+    /// Unpacks a stream to its end into a folder that nobody knows.
+    fn stage(&self, stream: &mut BufReader<impl Read>) -> Result<Staged, Error> {
+        make_folder(&self.unfinished)?;
+        let folder = tempfile::Builder::new()
+            .prefix("layer-")
+            .tempdir_in(&self.unfinished)
+            .map_err(Error::io(&self.unfinished))?;
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .map_err(Error::io(folder.path()))?;
+        let start = fill(stream)?;
+        if start.starts_with(&ZSTD) {
+            return Err(unread(io::Error::other("it is compressed by zstd, which is not supported yet")));
+        }
+        let gzip = start.starts_with(&GZIP);
+        let stream: &mut dyn Read = if gzip { &mut MultiGzDecoder::new(stream) } else { stream };
+        let mut tar = Digesting::new(stream);
+        step(
+            "unpack",
+            format_args!("{}", folder.path().display()),
+            "under another name: half a layer is never mistaken for one",
+        )
+        .run(|| Ok::<(), io::Error>(()))?;
+        unpack_into(&mut tar, folder.path(), &self.how, &mut |_, _| Ok(false))?;
+        io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
+        Ok(Staged { folder, gzip, diff_id: tar.finish().1 })
+    }
+
+    /// Gives a finished folder its name; where somebody else was quicker, theirs is as good.
+    fn place(&self, folder: TempDir, diff_id: &DiffId) -> Result<(), Error> {
+        let path = self.path(diff_id);
+        if path.is_dir() {
+            return remove_tree(folder.path());
+        }
+        self.rename(folder.path(), &path)?;
+        let _ = folder.keep();
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, path: &Path) -> Result<(), Error> {
+        make_folder(&self.folder)?;
+        let moved = step(
+            "rename",
+            format_args!("{} {}", from.display(), path.display()),
+            "the whole layer appears at once, and every image that has it shares it",
+        )
+        .run(|| fs::rename(from, path));
+        match moved {
+            Err(_) if path.is_dir() => remove_tree(from),
+            other => Ok(other?),
+        }
+    }
+
+    /// Makes a layer of an upper directory, which moves into the store.
+    pub(crate) fn adopt(&self, blobs: &Blobs, upper: &Path, pin: Arc<Pin>) -> Result<Layer, Error> {
+        let mut writer = blobs.writer()?;
+        write_diff(upper, self.userxattr(), &mut writer)?;
+        let (diff_id, size) = writer.commit(None)?;
+        let path = self.path(&diff_id);
+        if path.is_dir() {
+            remove_tree(upper)?;
+        } else {
+            self.rename(upper, &path)?;
+        }
+        Ok(Layer { descriptor: descriptor(MediaType::ImageLayer, size, &diff_id), diff_id, _pin: pin })
+    }
+}
+
+/// A layer's folder before it has its name.
+struct Staged {
+    folder: TempDir,
+    gzip: bool,
+    diff_id: DiffId,
+}
+
+fn write_diff(_upper: &Path, _userxattr: bool, _out: &mut dyn Write) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Passes on what it reads, and keeps a copy. An error of the copy must not be taken for one of the archive.
+struct Tee<'a, R, W> {
+    reader: R,
+    writer: &'a mut W,
+    failed: &'a mut Option<io::Error>,
+}
+
+impl<R: Read, W: Write> Read for Tee<'_, R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        if let Err(error) = self.writer.write_all(&buffer[..count]) {
+            *self.failed = Some(error);
+            return Err(io::Error::other("the blob cannot be written"));
+        }
+        Ok(count)
+    }
+}
+
+/// The first bytes of the stream: enough to tell how it is compressed, unless the stream is shorter.
+fn fill<'a>(stream: &'a mut BufReader<impl Read>) -> Result<&'a [u8], Error> {
+    use std::io::BufRead;
+    stream.fill_buf().map_err(unread)
+}
+
+fn unread(source: io::Error) -> Error {
+    Error::Layer(chroot::Error::Archive { path: PathBuf::from("-"), source })
+}
+
+pub(crate) fn descriptor(media_type: MediaType, size: u64, digest: &Digest) -> Descriptor {
+    // A Digest is 64 hexadecimal digits by construction, which is all that the conversion asks.
+    let sha256: Sha256Digest = digest.hex().parse().unwrap_or_else(|_| unreachable!("{digest} is a digest"));
+    Descriptor::new(media_type, size, sha256)
+}
+
+/// Removes a tree, also one in which an ordinary user has a folder that does not let its own owner in.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+    step("rm", format_args!("-r {}", path.display()), "nothing names it any more").run(|| {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_folders(path)?;
+                fs::remove_dir_all(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    })?;
+    Ok(())
+}
+
+fn open_folders(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_folders(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Root of the machine, not only of a user namespace, where device nodes and `trusted` attributes are out of reach.
+fn is_host_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}

@@ -1,0 +1,166 @@
+//! `rmi`: take away a name; with the last name, the image; with the last image, the layers.
+//!
+//! What may go is found by reachability: everything that the index leads to stays, all else goes, also what a killed command left.
+//! There is no counter that could be wrong. It is done only while nobody else works in the store (see [`crate::lock`]).
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use step::step;
+
+use crate::image::{document, is_index};
+use crate::layers::remove_tree;
+use crate::layout::{digest_of, drop_needless, reference_of, set_reference};
+use crate::{DiffId, Digest, Error, Image, ImageId, Pin, Reference, Store};
+
+/// What a removal did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The names that were taken away.
+    pub untagged: Vec<Reference>,
+    /// The image, where that was its last name.
+    pub image: Option<ImageId>,
+    /// The layers whose folders were removed with it.
+    pub layers: Vec<DiffId>,
+}
+
+impl Store {
+    /// Takes away the name that is given; or, for an ID, the only name. An image without names is removed, unless `in_use` says of
+    /// its ID that a container has it: then it is an error, or with `force` the image stays without a name.
+    ///
+    /// # Errors
+    /// As for [`Store::resolve`]; [`Error::InUse`], [`Error::SeveralNames`]; the step that failed.
+    pub fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        in_use: &dyn Fn(&ImageId) -> bool,
+    ) -> Result<Removed, Error> {
+        let alone = Pin::alone(self.blobs.folder())?;
+        let mut removed = self.layout.change(|entries| {
+            let image = self.resolve(name)?;
+            take_away(entries, &image, name, force, in_use)
+        })?;
+        // Others at work may be about to use what nothing names: the next removal sweeps.
+        if alone.is_some() {
+            removed.layers = self.sweep()?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes what nothing names: blobs, layers, what is unfinished. The caller has the pin alone.
+    fn sweep(&self) -> Result<Vec<DiffId>, Error> {
+        let kept = self.reachable()?;
+        for name in names(self.blobs.folder())? {
+            if !kept.blobs.contains(&name) {
+                let path = self.blobs.folder().join(&name);
+                step("unlink", format_args!("{}", path.display()), "no manifest leads to the blob")
+                    .run(|| fs::remove_file(&path))?;
+            }
+        }
+        let mut gone = Vec::new();
+        for name in names(self.layers.folder())? {
+            if !kept.layers.contains(&name) {
+                let (path, away) = (self.layers.folder().join(&name), self.unfinished.join(&name));
+                step(
+                    "rename",
+                    format_args!("{} {}", path.display(), away.display()),
+                    "half a layer must not stand under its DiffID",
+                )
+                .run(|| fs::rename(&path, &away))?;
+                gone.extend(name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok()));
+            }
+        }
+        for name in names(&self.unfinished)? {
+            let path = self.unfinished.join(name);
+            if path.is_dir() {
+                remove_tree(&path)?;
+            } else {
+                step("unlink", format_args!("{}", path.display()), "a killed command left it")
+                    .run(|| fs::remove_file(&path))?;
+            }
+        }
+        Ok(gone)
+    }
+
+    fn reachable(&self) -> Result<Kept, Error> {
+        let mut kept = Kept::default();
+        for entry in self.layout.index()?.manifests() {
+            self.follow(entry, &mut kept, true);
+        }
+        Ok(kept)
+    }
+
+    /// Keeps what an entry leads to. What cannot be read leads nowhere; of it, the blob itself stays.
+    fn follow(&self, entry: &Descriptor, kept: &mut Kept, deeper: bool) {
+        kept.blob(entry);
+        if is_index(entry.media_type()) {
+            if let (true, Ok(index)) = (deeper, document::<ImageIndex>(&self.blobs, entry, "index")) {
+                index.manifests().iter().for_each(|entry| self.follow(entry, kept, false));
+            }
+            return;
+        }
+        if let Ok(manifest) = document::<ImageManifest>(&self.blobs, entry, "manifest") {
+            kept.blob(manifest.config());
+            manifest.layers().iter().for_each(|layer| kept.blob(layer));
+        }
+        if let Ok(image) = Image::load(&self.blobs, entry) {
+            kept.layers.extend(image.layers.iter().map(|layer| layer.hex().into()));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    blobs: BTreeSet<OsString>,
+    layers: BTreeSet<OsString>,
+}
+
+impl Kept {
+    fn blob(&mut self, descriptor: &Descriptor) {
+        self.blobs.extend(digest_of(descriptor).as_ref().map(|digest| Digest::hex(digest).into()));
+    }
+}
+
+fn take_away(
+    entries: &mut Vec<Descriptor>,
+    image: &Image,
+    name: &str,
+    force: bool,
+    in_use: &dyn Fn(&ImageId) -> bool,
+) -> Result<Removed, Error> {
+    let by_name = name.parse::<Reference>().ok().filter(|name| image.references.contains(name));
+    let untagged = by_name.map_or_else(|| image.references.clone(), |name| vec![name]);
+    let last = untagged.len() == image.references.len();
+    let short = || image.id.short().to_owned();
+    if untagged.len() > 1 && !force {
+        return Err(Error::SeveralNames { id: short(), references: untagged });
+    }
+    let used = last && in_use(&image.id);
+    if used && !force {
+        return Err(Error::InUse { id: short() });
+    }
+    for entry in entries.iter_mut() {
+        if reference_of(entry).is_some_and(|reference| untagged.contains(&reference)) {
+            set_reference(entry, None);
+        }
+    }
+    if last && !used {
+        entries.retain(|entry| entry.digest() != image.manifest.digest() || reference_of(entry).is_some());
+    }
+    drop_needless(entries);
+    Ok(Removed { untagged, image: (last && !used).then(|| image.id.clone()), layers: Vec::new() })
+}
+
+fn names(folder: &Path) -> Result<Vec<OsString>, Error> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect())
+            .map_err(Error::io(folder)),
+    }
+}

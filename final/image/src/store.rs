@@ -1,0 +1,263 @@
+//! The store as a whole: what others call.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, RootFsBuilder};
+
+use crate::blobs::Blobs;
+use crate::digest::is_hex;
+use crate::image::config_bytes;
+use crate::layers::{Layers, descriptor};
+use crate::layout::{Layout, digest_of, name, reference_of, sorted};
+use crate::{Error, Image, Layer, NewImage, Pin, Reference};
+
+/// How often a reader looks again when what the index named is gone: somebody has removed it in between.
+const LOOKS: usize = 3;
+
+/// The images of one data folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) unfinished: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) blobs: Blobs,
+    pub(crate) layers: Layers,
+}
+
+impl Store {
+    /// Opens the store in a data folder, and makes what is missing of an empty one.
+    ///
+    /// # Errors
+    /// The step that failed, or [`Error::Io`].
+    pub fn open(data: &Path) -> Result<Self, Error> {
+        let images = data.join("images");
+        let unfinished = data.join("tmp");
+        let store = Self {
+            layout: Layout::new(images.clone(), unfinished.clone()),
+            blobs: Blobs::new(images.join("blobs/sha256"), unfinished.clone()),
+            layers: Layers::new(data.join("layers/sha256"), unfinished.clone()),
+            unfinished,
+        };
+        store.layout.prepare()?;
+        Ok(store)
+    }
+
+    /// The blobs, for whoever carries images in and out.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Keeps everything in the store where it is while the value lives. Take it before [`Store::resolve`], and let it go when
+    /// the record of what uses the image is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn pin(&self) -> Result<Pin, Error> {
+        Pin::shared(self.blobs.folder())
+    }
+
+    /// Finds an image by a reference, by an ID, or by the beginning of one, in this order.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`], [`Error::Ambiguous`], or [`Error::Reference`] for what can be neither.
+    pub fn resolve(&self, name: &str) -> Result<Image, Error> {
+        let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_id = !prefix.is_empty() && prefix.len() <= 64 && is_hex(prefix);
+        let reference = if name.starts_with("sha256:") || prefix.len() == 64 && is_id {
+            None
+        } else {
+            match name.parse::<Reference>() {
+                Ok(reference) => Some(reference),
+                Err(error) if !is_id => return Err(error),
+                Err(_) => None,
+            }
+        };
+        let found = reference.map_or(Ok(None), |reference| self.by_reference(&reference))?;
+        match found {
+            Some(image) => Ok(image),
+            None if is_id => self.by_id(prefix, name),
+            None => Err(Error::NoImage(name.to_owned())),
+        }
+    }
+
+    fn by_reference(&self, wanted: &Reference) -> Result<Option<Image>, Error> {
+        self.look(|entries| {
+            let fits = |entry: &&Descriptor| match (wanted.digest(), reference_of(entry)) {
+                // A reference with a digest means the manifest of that digest, under any name of that repository.
+                (Some(digest), named) => {
+                    digest_of(entry).as_ref() == Some(digest)
+                        && named.is_none_or(|named| named.repository() == wanted.repository())
+                }
+                (None, named) => named.as_ref() == Some(wanted),
+            };
+            let Some(entry) = entries.iter().find(fits) else { return Ok(None) };
+            let mut image = Image::load(&self.blobs, entry)?;
+            image.references = names_of(entries, entry);
+            Ok(Some(image))
+        })
+    }
+
+    fn by_id(&self, prefix: &str, asked: &str) -> Result<Image, Error> {
+        let mut found = self.list()?.into_iter().filter(|image| image.id.hex().starts_with(prefix));
+        match (found.next(), found.next()) {
+            (Some(image), None) => Ok(image),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(asked.to_owned())),
+            (None, _) => Err(Error::NoImage(asked.to_owned())),
+        }
+    }
+
+    /// All images, the newest first; each once, with all its names. What is no image of this machine's kind is left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Damaged`] for the index.
+    pub fn list(&self) -> Result<Vec<Image>, Error> {
+        let index = self.layout.index()?;
+        let mut images: BTreeMap<_, Image> = BTreeMap::new();
+        for entry in index.manifests() {
+            // One damaged image must not hide the others.
+            let Ok(image) = Image::load(&self.blobs, entry) else { continue };
+            let image = images.entry(image.id.clone()).or_insert(image);
+            image.references.extend(reference_of(entry));
+        }
+        let mut images: Vec<_> = images.into_values().collect();
+        for image in &mut images {
+            image.references.sort();
+            image.references.dedup();
+        }
+        images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        Ok(images)
+    }
+
+    /// Reads through the index, and again where somebody removed what it named.
+    fn look<T>(&self, mut read: impl FnMut(&[Descriptor]) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 1..LOOKS {
+            match read(self.layout.index()?.manifests()) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        read(self.layout.index()?.manifests())
+    }
+
+    /// Gives an image one more name. Whatever had the name before loses it, and stays under its ID.
+    ///
+    /// # Errors
+    /// As for [`Layout::change`].
+    pub fn tag(&self, image: &Image, reference: &Reference) -> Result<(), Error> {
+        let _pin = self.pin()?;
+        self.layout.change(|entries| {
+            name(entries, &image.manifest, Some(reference));
+            Ok(())
+        })
+    }
+
+    /// Reads an archive, plain or compressed by gzip, into a layer.
+    ///
+    /// # Errors
+    /// As for [`Store::import`].
+    pub fn add_layer(&self, archive: impl Read) -> Result<Layer, Error> {
+        let pin = Arc::new(self.pin()?);
+        self.layers.add(&self.blobs, archive, pin)
+    }
+
+    /// Makes a layer of the upper directory of a container that has ended. The directory moves into the store, whatever the outcome
+    /// of another command that has the same layer; it must lie on the store's file system.
+    ///
+    /// # Errors
+    /// [`Error::Changes`], or the step that failed.
+    pub fn adopt_layer(&self, upper: &Path) -> Result<Layer, Error> {
+        let pin = Arc::new(self.pin()?);
+        self.layers.adopt(&self.blobs, upper, pin)
+    }
+
+    /// The layers of an image, lowest first, for building on it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn layers_of(&self, image: &Image) -> Result<Vec<Layer>, Error> {
+        let pin = Arc::new(self.pin()?);
+        let pairs = image.layers.iter().zip(&image.descriptors);
+        Ok(pairs
+            .map(|(diff_id, descriptor)| Layer {
+                diff_id: diff_id.clone(),
+                descriptor: descriptor.clone(),
+                _pin: Arc::clone(&pin),
+            })
+            .collect())
+    }
+
+    /// Puts an image together, and names it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or the step that failed.
+    pub fn put_image(&self, new: NewImage, reference: Option<&Reference>) -> Result<Image, Error> {
+        let _pin = self.pin()?;
+        let NewImage { mut config, docker, layers } = new;
+        let invalid = |error: &dyn std::fmt::Display| Error::damaged(self.blobs.folder(), error);
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let rootfs = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build();
+        config.set_rootfs(rootfs.map_err(|error| invalid(&error))?);
+        let bytes = config_bytes(&config, &docker).map_err(|error| invalid(&error))?;
+        let (id, size) = self.blobs.put(&bytes)?;
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2_u32)
+            .media_type(MediaType::ImageManifest)
+            .config(descriptor(MediaType::ImageConfig, size, &id))
+            .layers(layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
+            .build()
+            .map_err(|error| invalid(&error))?;
+        let value = serde_json::to_value(&manifest).map(sorted);
+        let bytes = value.and_then(|value| serde_json::to_vec(&value)).map_err(|error| invalid(&error))?;
+        let (digest, size) = self.blobs.put(&bytes)?;
+        let entry = descriptor(MediaType::ImageManifest, size, &digest);
+        let references = self.layout.change(|entries| {
+            name(entries, &entry, reference);
+            Ok(names_of(entries, &entry))
+        })?;
+        let mut image = Image::load(&self.blobs, &entry)?;
+        image.references = references;
+        Ok(image)
+    }
+
+    /// The folders of an image's layers, lowest first; those that are missing are made from the blobs, side by side.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a layer that is not what the config says; [`Error::Layer`]; the step that failed.
+    pub fn layer_dirs(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        let one = |(diff_id, descriptor): (&crate::DiffId, &Descriptor)| {
+            let path = self.layers.path(diff_id);
+            if path.is_dir() {
+                return Ok(path);
+            }
+            let blob = digest_of(descriptor).ok_or_else(|| Error::Digest(descriptor.digest().to_string()))?;
+            self.layers.ensure(&self.blobs, &blob, diff_id)
+        };
+        image.layers.iter().zip(&image.descriptors).map(one).collect()
+    }
+
+    /// The folders of some layers, lowest first, as [`Store::layer_dirs`].
+    ///
+    /// # Errors
+    /// As for [`Store::layer_dirs`].
+    pub fn dirs_of(&self, layers: &[Layer]) -> Result<Vec<PathBuf>, Error> {
+        layers
+            .iter()
+            .map(|layer| {
+                let blob = digest_of(&layer.descriptor)
+                    .ok_or_else(|| Error::Digest(layer.descriptor.digest().to_string()))?;
+                self.layers.ensure(&self.blobs, &blob, &layer.diff_id)
+            })
+            .collect()
+    }
+}
+
+/// All names of the manifest that an entry is for.
+pub(crate) fn names_of(entries: &[Descriptor], entry: &Descriptor) -> Vec<Reference> {
+    let same = entries.iter().filter(|other| other.digest() == entry.digest());
+    let mut names: Vec<_> = same.filter_map(reference_of).collect();
+    names.sort();
+    names.dedup();
+    names
+}
