@@ -30,7 +30,7 @@ use std::io;
 use std::time::Instant;
 
 pub use error::{Cause, StepError};
-pub use narrate::{explain, speaker};
+pub use narrate::{explain, heading, speaker};
 pub use report::{Hint, report};
 
 /// A call that is about to be made: see [`step`].

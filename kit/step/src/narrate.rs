@@ -47,6 +47,11 @@ pub fn speaker(name: &'static str) {
     SPEAKER.set(name);
 }
 
+/// Tells that the following steps serve one end: what a reader looks for in a long narration.
+pub fn heading(text: &str) {
+    tracing::info!(target: TARGET, heading = text);
+}
+
 /// Whether anybody listens: what a step costs when nobody does.
 pub(crate) fn listening() -> bool {
     tracing::event_enabled!(target: TARGET, Level::INFO)
@@ -74,12 +79,15 @@ impl Subscriber for Narrator {
     fn event(&self, event: &Event<'_>) {
         let mut told = Told::default();
         event.record(&mut told);
-        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         control::set_override(self.colour);
+        let text = match &told.heading {
+            Some(heading) => format!("{}\n", heading.bold()),
+            None => told.line(self.number.fetch_add(1, Ordering::Relaxed) + 1, SPEAKER.get()),
+        };
+        control::unset_override();
         // One write a line, so that the lines of two processes do not run into each other. A narrator that cannot be heard
         // must not stop the work: the error is dropped on purpose.
-        let _ = (&self.sink).write_all(told.line(number, SPEAKER.get()).as_bytes());
-        control::unset_override();
+        let _ = (&self.sink).write_all(text.as_bytes());
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -99,6 +107,7 @@ struct Told {
     why: String,
     micros: Option<u64>,
     errno: Option<String>,
+    heading: Option<String>,
 }
 
 impl Told {
@@ -128,6 +137,7 @@ impl Visit for Told {
         match field.name() {
             "call" => value.clone_into(&mut self.call),
             "why" => value.clone_into(&mut self.why),
+            "heading" => self.heading = Some(value.to_owned()),
             "errno" => self.errno = Some(value.to_owned()),
             _ => {}
         }
@@ -159,6 +169,7 @@ mod tests {
             why: "the new root".into(),
             micros: Some(1042),
             errno: None,
+            heading: None,
         };
         assert_eq!(
             told.line(7, "init"),
