@@ -24,7 +24,7 @@ use crate::entrance::Entrance;
 use crate::file::{read, write};
 use crate::hierarchy::{Hierarchies, Version};
 use crate::plan::{Place, existing, plan};
-use crate::remove::{remove_folder, remove_tree};
+use crate::remove::{populated, remove_folder, remove_tree};
 use crate::subtree::{self, Aside};
 use crate::{Error, Limits};
 
@@ -270,7 +270,8 @@ impl Cgroup {
     /// The first that was met; the other places are removed all the same. [`Error::TimedOut`] where a process does not die.
     // ANCHOR: remove
     pub fn remove(self) -> Result<(), Error> {
-        let mut outcome = Ok(());
+        let inhabited = self.places.iter().any(|place| populated(&place.dir));
+        let mut outcome = if inhabited { self.kill() } else { Ok(()) };
         for place in self.places.iter().rev() {
             outcome = outcome.and(remove_tree(place));
             if self.path.starts_with(FOLDER) {

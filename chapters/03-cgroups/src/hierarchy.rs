@@ -93,7 +93,8 @@ impl Hierarchies {
                 continue;
             }
             let own = own.and_then(|own| Path::new(own).strip_prefix(&mount.root).ok().map(Path::to_owned));
-            let own = mount.mount_point.join(own.unwrap_or_default());
+            let own = own.filter(|own| own != Path::new("")).map(|own| mount.mount_point.join(own));
+            let own = own.unwrap_or_else(|| mount.mount_point.clone());
             found.push(Hierarchy { version, own, mount_point: mount.mount_point, controllers });
         }
         found.retain(|hierarchy| hierarchy.version == Version::V2 || !hierarchy.controllers.is_empty());
@@ -117,14 +118,6 @@ impl Hierarchies {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Hierarchy> {
         self.0.iter()
-    }
-}
-
-impl Hierarchy {
-    /// The topmost cgroup under which this user may make others: for root that is the mount point, for anybody else a delegated
-    /// subtree of version 2, where systemd or a container engine has given the user their own cgroup.
-    pub fn base(&self, root: bool) -> &Path {
-        if root || self.version == Version::V1 { &self.mount_point } else { &self.own }
     }
 }
 
@@ -194,8 +187,6 @@ mod tests {
         let v2 = found.v2().unwrap();
         assert_eq!(v2.mount_point, Path::new("/sys/fs/cgroup"));
         assert_eq!(v2.own, Path::new("/sys/fs/cgroup/user.slice/me.scope"));
-        assert_eq!(v2.base(true), v2.mount_point);
-        assert_eq!(v2.base(false), v2.own);
         assert_eq!(found.iter().count(), 1);
     }
 

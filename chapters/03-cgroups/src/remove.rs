@@ -1,8 +1,8 @@
 //! The end of a cgroup: kill, wait, rmdir.
 //!
 //! What the kernel requires for rmdir(2) of a cgroup: 1. no process in it, else EBUSY; 2. no cgroup below it. A zombie does not
-//! count, but a process that is *just* dying does, for a moment after its parent has been told. So the removal is
-//! tried, and only when the kernel says EBUSY is anybody killed, and it is tried again for a bounded time.
+//! count, but a process that was just killed does until it is dead. So who is still there is killed first, and the removal is
+//! tried again for a bounded time.
 //!
 //! To kill all of a cgroup is harder than it looks: between reading the list of processes and the last kill(2) a fork bomb has
 //! made new ones. Version 2 does it in the kernel (`cgroup.kill`, Linux 5.14). Version 1 freezes all of it first, sends SIGKILL
@@ -31,6 +31,8 @@ use crate::{Error, cgroup};
 
 /// How long a killed process may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait between two tries at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 impl Cgroup {
     /// Sends SIGKILL to every process in it and below it, so that none escapes by a fork.
@@ -98,7 +100,7 @@ impl Cgroup {
     }
 }
 
-/// Removes one directory of a cgroup with all below it, and whoever is in there.
+/// Removes one directory of a cgroup with all below it, once its processes have been killed.
 // ANCHOR: remove_tree
 pub(crate) fn remove_tree(place: &Place) -> Result<(), Error> {
     let start = Instant::now();
@@ -108,21 +110,21 @@ pub(crate) fn remove_tree(place: &Place) -> Result<(), Error> {
             let what = "did not become empty";
             return Err(Error::TimedOut { path: place.dir.clone(), what, seconds: PATIENCE.as_secs() });
         }
-        end_all(place);
         sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+        pause *= 2;
+        if pause > LONGEST_PAUSE {
+            // Who is still here was perhaps never in the directory that was killed: each hierarchy can be left alone.
+            pause = LONGEST_PAUSE;
+            signal_all(&place.dir);
+        }
     }
     Ok(())
 }
 // ANCHOR_END: remove_tree
 
-/// Kills what is in one place. Errors are dropped on purpose: whether it worked is seen by the next rmdir.
-fn end_all(place: &Place) {
-    if populated(&place.dir) {
-        let alone = Cgroup { path: PathBuf::new(), places: vec![place.clone()], aside: None };
-        let _ = alone.kill();
-        signal_all(&place.dir);
-    }
+/// Whether a process is in the cgroup or in one below it.
+pub(crate) fn populated(dir: &Path) -> bool {
+    !pids(dir).is_empty() || children(dir).iter().any(|child| populated(child))
 }
 
 /// Tries rmdir(2); `false` where somebody is still in it.
@@ -135,7 +137,8 @@ fn remove_directory(dir: &Path) -> Result<bool, Error> {
             empty &= remove_directory(&child)?;
         }
     }
-    if !empty || populated(dir) {
+    // Asked first, so that a try that must fail is not told as a step that failed.
+    if !empty || !pids(dir).is_empty() {
         return Ok(false);
     }
     let removed = step("rmdir", format_args!("{}", dir.display()), "a cgroup without processes can go")
@@ -158,18 +161,22 @@ pub(crate) fn remove_folder(folder: &Path) {
     }
 }
 
+/// SIGKILL for each process in the cgroup and below it. Errors are dropped: a process may be gone, and whether it worked is
+/// seen by the next rmdir.
 fn signal_all(dir: &Path) {
-    for child in children(dir) {
-        signal_all(&child);
+    children(dir).iter().for_each(|child| signal_all(child));
+    let all = pids(dir);
+    if !all.is_empty() {
+        let _ = step(
+            "kill",
+            format_args!("SIGKILL, {} processes", all.len()),
+            "they are in a cgroup that is to go",
+        )
+        .run(|| {
+            all.iter().for_each(|&pid| drop(kill(pid, Signal::SIGKILL)));
+            Ok::<_, Errno>(())
+        });
     }
-    for pid in pids(dir) {
-        let _ = step("kill", format_args!("{pid} SIGKILL"), "it is in a cgroup that is to be removed")
-            .run(|| kill(pid, Signal::SIGKILL));
-    }
-}
-
-fn populated(dir: &Path) -> bool {
-    !pids(dir).is_empty()
 }
 
 /// The processes in the cgroup; a process of another pid namespace reads as 0, and is none that may be signalled.
