@@ -1,2 +1,52 @@
-//! Stub.
-fn main() {}
+//! `cargo kit`: look after the machine, the root file system and the tests of this kit.
+//!
+//! One subcommand a file; each has its own help. In the order in which a learner meets them: [`tour`], [`doctor`], [`setup`],
+//! [`test`], [`book`], [`leaks`], [`clean`].
+
+mod book;
+mod clean;
+mod doctor;
+mod host;
+mod leaks;
+mod mountinfo;
+mod place;
+mod setup;
+mod test;
+mod trial;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Look after the machine, the root file system and the tests of this kit
+#[derive(Parser)]
+#[command(name = "cargo kit", bin_name = "cargo kit", version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Doctor(doctor::Args),
+    Setup(setup::Args),
+    Test(test::Args),
+    Book(book::Args),
+    Leaks(leaks::Args),
+    Clean(clean::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Book(args) => book::run(&args),
+        Command::Leaks(args) => leaks::run(&args),
+        Command::Clean(args) => clean::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprint!("{}", step::report(error.as_ref(), &[]));
+        ExitCode::from(125)
+    })
+}
