@@ -99,9 +99,9 @@ pub fn enter() -> io::Result<Place> {
     directory(&Path::new("/run/home").join(USER_NAME), 0o700, Some(USER))?;
     directory(&PathBuf::from(format!("/run/user/{}", USER.0)), 0o700, Some(USER))?;
     directory(Path::new("/run/user/0"), 0o700, None)?;
-    cover("/etc")?;
+    cover(Path::new("/etc"))?;
     users()?;
-    cover("/var/lib")?;
+    cover(Path::new("/var/lib"))?;
     fs::create_dir_all("/var/lib/sampan")?;
     mount_at(Some("tmpfs"), Path::new("/var/lib/sampan"), Some("tmpfs"), MsFlags::empty(), "mode=0700")?;
     tun()?;
@@ -137,13 +137,17 @@ fn directory(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()
 }
 
 /// Lays an overlay over a folder of the host: what the test writes there goes to the tmpfs on `/run`.
-fn cover(folder: &str) -> io::Result<()> {
+///
+/// # Errors
+/// As mount(2).
+pub fn cover(folder: &Path) -> io::Result<()> {
+    let folder = folder.to_string_lossy();
     let layers = PathBuf::from(format!("/run/test/cover{}", folder.replace('/', "-")));
     let (upper, work) = (layers.join("upper"), layers.join("work"));
     directory(&upper, 0o755, None)?;
     directory(&work, 0o755, None)?;
     let data = format!("lowerdir={folder},upperdir={},workdir={}", upper.display(), work.display());
-    mount_at(Some("overlay"), Path::new(folder), Some("overlay"), MsFlags::empty(), &data)
+    mount_at(Some("overlay"), Path::new(&*folder), Some("overlay"), MsFlags::empty(), &data)
 }
 
 /// Adds the ordinary user, with 65536 subordinate ids. See subuid(5).

@@ -74,6 +74,31 @@ impl fmt::Display for Need {
 }
 
 impl Need {
+    /// Reads a need as it is printed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        // A need is made once a run, and lives as long.
+        let rest = || -> &'static str { Box::leak(rest.to_owned().into_boxed_str()) };
+        Some(match kind {
+            "root" => Self::Root,
+            "user_namespaces" => Self::UserNamespaces,
+            "namespace" => Self::Namespace(rest()),
+            "overlay" => Self::Overlay,
+            "overlay_user" => Self::OverlayUser,
+            "cgroup_v1" => Self::CgroupV1(rest()),
+            "cgroup_v2" => Self::CgroupV2(rest()),
+            "cgroup" => Self::Cgroup(rest()),
+            "nftables" => Self::Nftables,
+            "bridge" => Self::Bridge,
+            "subordinate_ids" => Self::SubordinateIds,
+            "program" => Self::Program(rest()),
+            "tun" => Self::Tun0666,
+            "binary" => Self::Binary(rest()),
+            "rootfs" => Self::Rootfs,
+            _ => return None,
+        })
+    }
+
     /// Why the machine does not have it; none where it has.
     pub fn missing(self, host: &Host) -> Option<String> {
         let root = geteuid().is_root();
@@ -233,5 +258,15 @@ mod tests {
         assert!(need.listed("cgroup_v2:memory"));
         assert!(!need.listed("cgroup_v2:cpu"));
         assert!(!need.listed(""));
+    }
+
+    #[test]
+    fn a_need_is_read_as_it_is_printed() {
+        for need in
+            [Need::Root, Need::Cgroup("pids"), Need::Program("pasta"), Need::Namespace("time"), Need::Tun0666]
+        {
+            assert_eq!(Need::parse(&need.to_string()), Some(need));
+        }
+        assert_eq!(Need::parse("moon"), None);
     }
 }
