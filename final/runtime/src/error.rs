@@ -38,6 +38,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn config(field: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self::Config { field: field.into(), reason: reason.to_string() }
+    }
+
     /// The exit status that Docker gives for it: 127 not found, 126 cannot be run, 125 everything else.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -21,7 +21,10 @@ pub mod create;
 pub mod defaults;
 pub mod error;
 pub mod exec;
+mod masked;
 pub mod pending;
+mod process;
+pub mod seccomp;
 
 pub use create::{Container, Create, Ended, Network, Rootfs, Started, Stdio, WindowSize, create};
 pub use defaults::Defaults;

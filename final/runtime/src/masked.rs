@@ -1,0 +1,178 @@
+//! `linux.maskedPaths` and `readonlyPaths`: files of `/proc` and `/sys` that belong to the whole machine.
+//!
+//! A namespace of its own does not make all of `/proc` a container's own: `/proc/kcore` is the machine's memory, `/proc/sys` its
+//! settings. What must not be read is covered, a directory by an empty read-only tmpfs and a file by `/dev/null`; what must
+//! not be written is mounted onto itself read-only.
+//!
+//! The root file system may be hostile, so no path is trusted: 1. each is opened once, by openat2(2), with the container's root
+//! as its root, and the mount is made *on that descriptor*: a link that is swapped in later changes nothing; 2. no magic link
+//! of `/proc` is followed; 3. what covers a file is opened and looked at before: `/dev/null` must be the device 1:3, for a
+//! link in its place would bind something else there (CVE-2025-31133); 4. a path that is not there is skipped: nothing is made.
+//!
+//! See mount_setattr(2), open_tree(2), move_mount(2), openat2(2); runtime-spec: config-linux.md.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsmount, fsopen, move_mount, open_tree,
+};
+use step::{StepError, step};
+
+/// Covers and protects the paths below `/`, which is the container's root by now.
+///
+/// # Errors
+/// The step that failed.
+pub(crate) fn apply(masked: &[String], readonly: &[String]) -> Result<(), StepError> {
+    let root = open_root()?;
+    readonly.iter().try_for_each(|path| protect(root.as_fd(), path))?;
+    let mut covers = Covers::default();
+    masked.iter().try_for_each(|path| covers.cover(root.as_fd(), path))
+}
+
+/// Mounts `/` onto its own mount again, read-only, without those that lie on it (`root.readonly`).
+///
+/// # Errors
+/// The step that failed.
+pub(crate) fn readonly_root() -> Result<(), StepError> {
+    let root = open_root()?;
+    step("mount_setattr", format_args!("/ MOUNT_ATTR_RDONLY"), "nothing in the image can be changed")
+        .run(|| set_readonly(root.as_fd(), false))
+}
+
+fn open_root() -> Result<OwnedFd, StepError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, "/", flags, Mode::empty()).map_err(|errno| StepError::new("openat", "/", errno))
+}
+
+/// Opens what is at `path`; none where nothing is.
+fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, StepError> {
+    let inside = path.trim_start_matches('/');
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, inside, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(StepError::new("openat2 RESOLVE_IN_ROOT", path, errno)),
+    }
+}
+
+fn protect(root: BorrowedFd<'_>, path: &str) -> Result<(), StepError> {
+    let Some(target) = find(root, path)? else { return Ok(()) };
+    step(
+        "mount_setattr",
+        format_args!("{path} MOUNT_ATTR_RDONLY"),
+        "a setting of the whole machine: to be seen, not changed",
+    )
+    .run(|| {
+        let copy = clone(target.as_fd(), true)?;
+        set_readonly(copy.as_fd(), true)?;
+        attach(copy.as_fd(), target.as_fd())
+    })
+}
+
+/// What files and directories are covered with; made when the first is met, and copied for each further one.
+#[derive(Default)]
+struct Covers {
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+impl Covers {
+    fn cover(&mut self, root: BorrowedFd<'_>, path: &str) -> Result<(), StepError> {
+        let Some(target) = find(root, path)? else { return Ok(()) };
+        let stat = rustix::fs::fstat(&target).map_err(|errno| StepError::new("fstat", path, errno))?;
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let cover = if directory { self.empty()? } else { self.null(root)? };
+        let with = if directory { "an empty directory" } else { "/dev/null" };
+        step(
+            "move_mount",
+            format_args!("{with} to {path}"),
+            "it tells of the whole machine: covered, it is empty",
+        )
+        .run(|| attach(clone(cover, false)?.as_fd(), target.as_fd()))
+    }
+
+    fn empty(&mut self) -> Result<BorrowedFd<'_>, StepError> {
+        if self.empty.is_none() {
+            let make = || {
+                let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+                fsconfig_set_flag(fs.as_fd(), "ro")?;
+                fsconfig_create(fs.as_fd())?;
+                let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV
+                    | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            };
+            let made = step("fsmount", format_args!("tmpfs ro"), "one empty directory, to cover others with")
+                .run(make)?;
+            self.empty = Some(made);
+        }
+        Ok(held(&self.empty))
+    }
+
+    fn null(&mut self, root: BorrowedFd<'_>) -> Result<BorrowedFd<'_>, StepError> {
+        if self.null.is_none() {
+            let fd = find(root, "/dev/null")?;
+            let fd = fd.filter(|fd| {
+                rustix::fs::fstat(fd).is_ok_and(|stat| {
+                    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                        && stat.st_rdev == rustix::fs::makedev(1, 3)
+                })
+            });
+            self.null =
+                Some(fd.ok_or_else(|| {
+                    StepError::new("fstat", "/dev/null is not the device 1:3", Errno::ENODEV)
+                })?);
+        }
+        Ok(held(&self.null))
+    }
+}
+
+fn held(fd: &Option<OwnedFd>) -> BorrowedFd<'_> {
+    // `CWD` is never used: both callers have just filled the option.
+    fd.as_ref().map_or(CWD, AsFd::as_fd)
+}
+
+/// A detached copy of the mount and directory at `fd`.
+fn clone(fd: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(fd, c"", flags)
+}
+
+fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags)
+}
+
+/// mount_setattr(2), which neither nix nor rustix has.
+#[allow(unsafe_code)]
+fn set_readonly(mount: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, the attributes are a structure of the size that is given, both outlive the call,
+    // and the descriptor is borrowed for it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(rustix::io::Errno::from_raw_os_error(errno as i32)),
+    }
+}

@@ -1,0 +1,71 @@
+//! The numbers of the system calls: each architecture has its own, and a filter sees numbers only.
+//!
+//! The tables in `calls/` are data, one a file: a line is the number of its first call and the names from there on. They know
+//! the calls up to Linux 6.18 (`file_setattr`, 469). The kernel's own lists are `arch/x86/entry/syscalls/*.tbl` and
+//! `scripts/syscall.tbl`; see syscalls(2).
+
+/// A calling convention, as `seccomp_data.arch` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abi {
+    /// `AUDIT_ARCH_*` of `linux/audit.h`: the ELF machine, with bits for 64-bit and little-endian.
+    pub audit: u32,
+    table: &'static str,
+}
+
+/// 64-bit PCs.
+pub const X86_64: Abi = Abi { audit: 0xc000_003e, table: include_str!("calls/x86_64.txt") };
+/// 32-bit PCs; a 64-bit kernel runs their programs too, with numbers of their own: a filter that does not know them is none.
+pub const I386: Abi = Abi { audit: 0x4000_0003, table: include_str!("calls/i386.txt") };
+/// 64-bit ARM.
+pub const AARCH64: Abi = Abi { audit: 0xc000_00b7, table: include_str!("calls/aarch64.txt") };
+
+/// What programs of this machine are compiled for.
+#[cfg(target_arch = "x86_64")]
+pub const NATIVE: Abi = X86_64;
+/// What programs of this machine are compiled for.
+#[cfg(target_arch = "aarch64")]
+pub const NATIVE: Abi = AARCH64;
+
+/// All conventions by which this machine's programs call the kernel, the native one first.
+#[cfg(target_arch = "x86_64")]
+pub const ALL: &[Abi] = &[X86_64, I386];
+/// All conventions by which this machine's programs call the kernel, the native one first.
+#[cfg(target_arch = "aarch64")]
+pub const ALL: &[Abi] = &[AARCH64];
+
+impl Abi {
+    /// Every call that it has, with its number, in the numbers' order.
+    pub fn calls(self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.table.lines().flat_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let first = words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            words.zip(first..)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_agree_with_the_c_librarys_headers() {
+        let number = |abi: Abi, name| abi.calls().find(|&(call, _)| call == name).map(|(_, number)| number);
+        assert_eq!(number(NATIVE, "read").map(i64::from), Some(libc::SYS_read));
+        assert_eq!(number(NATIVE, "close_range").map(i64::from), Some(libc::SYS_close_range));
+        assert_eq!(number(NATIVE, "mseal").map(i64::from), Some(libc::SYS_mseal));
+        assert_eq!(
+            (number(X86_64, "keyctl"), number(I386, "keyctl"), number(AARCH64, "keyctl")),
+            (Some(250), Some(288), Some(219))
+        );
+    }
+
+    #[test]
+    fn each_table_is_in_order_and_ends_with_the_newest_call() {
+        for abi in [X86_64, I386, AARCH64] {
+            let numbers: Vec<_> = abi.calls().map(|(_, number)| number).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b));
+            assert_eq!(abi.calls().last(), Some(("file_setattr", 469)));
+        }
+    }
+}
