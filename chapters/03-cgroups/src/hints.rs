@@ -7,12 +7,6 @@ use step::Hint;
 pub const HINTS: &[Hint] = &[
     Hint {
         step: "write cgroup.subtree_control",
-        errno: Errno::EBUSY,
-        advice: "a cgroup that shares out controllers may hold no process itself: run it as the only command of its scope, `systemd-run --user --scope -p Delegate=yes COMMAND`",
-        page: "03-cgroups.html#an-ordinary-user",
-    },
-    Hint {
-        step: "write cgroup.subtree_control",
         errno: Errno::ENOENT,
         advice: "the controller is not delegated this far down: `cat cgroup.controllers` in that directory lists those that are",
         page: "03-cgroups.html#an-ordinary-user",
@@ -33,12 +27,6 @@ pub const HINTS: &[Hint] = &[
         step: "write blkio.throttle.write_bps_device",
         errno: Errno::ENODEV,
         advice: "the limit belongs to a whole disk and not to a partition: `lsblk` shows both",
-        page: "03-cgroups.html#the-limits",
-    },
-    Hint {
-        step: "write memory.limit_in_bytes",
-        errno: Errno::EBUSY,
-        advice: "more than that is in use and cannot be reclaimed: stop a process in it first",
         page: "03-cgroups.html#the-limits",
     },
     Hint {

@@ -14,6 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
 
 use crate::controller::Controller;
 use crate::hierarchy::{Hierarchies, Hierarchy, Version};
@@ -109,14 +110,17 @@ pub(crate) fn existing(hierarchies: &Hierarchies, path: &Path) -> Vec<Place> {
 
 /// The topmost cgroup that this user may make others in.
 fn base(hierarchy: &Hierarchy) -> Option<PathBuf> {
-    [&hierarchy.mount_point, &hierarchy.own].into_iter().find(|dir| writable(dir)).cloned()
+    let candidates = [&hierarchy.mount_point, &hierarchy.own];
+    let found = candidates.into_iter().find(|dir| writable(dir).is_ok());
+    // A read-only mount is another matter than somebody else's cgroup: mkdir says so, and its hint what to do.
+    found.or_else(|| candidates.into_iter().find(|dir| writable(dir) == Err(Errno::ROFS))).cloned()
 }
 
 /// Whether the directory, and the files that delegation consists of, can be written by this user.
-fn writable(dir: &Path) -> bool {
-    let may = |path: &Path| rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+fn writable(dir: &Path) -> Result<(), Errno> {
+    let may = |path: &Path| rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS);
     let files = ["cgroup.procs", "cgroup.subtree_control"].map(|file| dir.join(file));
-    may(dir) && files.iter().all(|file| !file.exists() || may(file))
+    files.iter().filter(|file| file.exists()).try_fold((), |(), file| may(file)).and(may(dir))
 }
 
 fn not_delegated(hierarchy: &Hierarchy) -> Error {
