@@ -22,8 +22,17 @@ impl Store {
     /// Makes an image of a root file system's tar archive, plain or compressed by gzip. The stream is read once, to its end.
     ///
     /// # Errors
-    /// [`Error::Layer`] for what is no archive, [`Error::Io`], or the step that failed; the store is as it was then.
-    pub fn import(
+    /// [`Error::Layer`] for what is no archive, [`Error::Io`], or the step that failed; no image is there then.
+    pub fn import(&self, archive: impl Read, reference: &Reference) -> Result<Image, Error> {
+        let comment = Some("imported from a root file system".to_owned());
+        self.import_with(archive, Some(reference), Import { comment, ..Import::default() })
+    }
+
+    /// The same with more to say of it, and perhaps without a name.
+    ///
+    /// # Errors
+    /// As for [`Store::import`].
+    pub fn import_with(
         &self,
         archive: impl Read,
         reference: Option<&Reference>,

@@ -13,8 +13,9 @@
 //! See layer.md of the OCI image specification. Not covered: zstd; a power failure between the rename and the moment when the
 //! kernel writes the folder's files: the blob, which is on the disk by then, is what counts, and the folder can be made from it anew.
 
-use std::fs::{self, Permissions};
-use std::io::{self, BufReader, Read, Write};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use flate2::read::MultiGzDecoder;
 use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
 use step::step;
 use tempfile::TempDir;
+use unionfs::Whiteouts;
 
 use crate::blobs::{Blobs, make_folder};
 use crate::digest::Digesting;
@@ -67,8 +69,8 @@ impl Layers {
         &self.folder
     }
 
-    /// Whether overlay's marks are to be attributes of the kind that an ordinary user may set.
-    pub(crate) fn userxattr(&self) -> bool {
+    /// Whether overlay's marks are attributes of the kind that an ordinary user may set: how the layers are to be mounted.
+    pub fn userxattr(&self) -> bool {
         !self.how.as_root
     }
 
@@ -131,8 +133,11 @@ impl Layers {
             "under another name: half a layer is never mistaken for one",
         )
         .run(|| Ok::<(), io::Error>(()))?;
-        unpack_into(&mut tar, folder.path(), &self.how, &mut |_, _| Ok(false))?;
+        let mut whiteouts = Whiteouts::new(self.userxattr());
+        unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))?;
         io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
+        let root = File::open(folder.path()).map_err(Error::io(folder.path()))?;
+        whiteouts.apply(root.as_fd())?;
         Ok(Staged { folder, gzip, diff_id: tar.finish().1 })
     }
 
@@ -164,7 +169,9 @@ impl Layers {
     /// Makes a layer of an upper directory, which moves into the store.
     pub(crate) fn adopt(&self, blobs: &Blobs, upper: &Path, pin: Arc<Pin>) -> Result<Layer, Error> {
         let mut writer = blobs.writer()?;
-        write_diff(upper, self.userxattr(), &mut writer)?;
+        // Compared with nothing, so that the archive has just what the folder has.
+        unionfs::write_diff(upper, self.userxattr(), &[], BufWriter::with_capacity(BUFFER, &mut writer))
+            .map_err(|source| Error::Changes { path: upper.to_owned(), source })?;
         let (diff_id, size) = writer.commit(None)?;
         let path = self.path(&diff_id);
         if path.is_dir() {
@@ -181,10 +188,6 @@ struct Staged {
     folder: TempDir,
     gzip: bool,
     diff_id: DiffId,
-}
-
-fn write_diff(_upper: &Path, _userxattr: bool, _out: &mut dyn Write) -> Result<(), Error> {
-    Ok(())
 }
 
 /// Passes on what it reads, and keeps a copy. An error of the copy must not be taken for one of the archive.

@@ -6,7 +6,7 @@
 //! See image-layout.md and image-index.md of the OCI image specification. Whatever stands in the index, no entry is trusted: names that
 //! are no references are passed over, and digests cannot be paths.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -196,9 +196,4 @@ pub(crate) fn sorted(value: Value) -> Value {
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
         other => other,
     }
-}
-
-/// Whether the store has been made at all.
-pub(crate) fn exists(folder: &Path) -> bool {
-    fs::metadata(folder.join("oci-layout")).is_ok()
 }

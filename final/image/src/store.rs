@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, RootFsBuilder};
 
@@ -12,7 +14,7 @@ use crate::digest::is_hex;
 use crate::image::config_bytes;
 use crate::layers::{Layers, descriptor};
 use crate::layout::{Layout, digest_of, name, reference_of, sorted};
-use crate::{Error, Image, Layer, NewImage, Pin, Reference};
+use crate::{DiffId, Error, Image, Layer, NewImage, Pin, Reference};
 
 /// How often a reader looks again when what the index named is gone: somebody has removed it in between.
 const LOOKS: usize = 3;
@@ -47,6 +49,11 @@ impl Store {
     /// The blobs, for whoever carries images in and out.
     pub fn blobs(&self) -> &Blobs {
         &self.blobs
+    }
+
+    /// Whether the layers' folders are to be mounted with `userxattr`: they were unpacked by an ordinary user.
+    pub fn userxattr(&self) -> bool {
+        self.layers.userxattr()
     }
 
     /// Keeps everything in the store where it is while the value lives. Take it before [`Store::resolve`], and let it go when
@@ -88,7 +95,7 @@ impl Store {
                 // A reference with a digest means the manifest of that digest, under any name of that repository.
                 (Some(digest), named) => {
                     digest_of(entry).as_ref() == Some(digest)
-                        && named.is_none_or(|named| named.repository() == wanted.repository())
+                        && named.is_none_or(|named| named.familiar_name() == wanted.familiar_name())
                 }
                 (None, named) => named.as_ref() == Some(wanted),
             };
@@ -226,15 +233,7 @@ impl Store {
     /// # Errors
     /// [`Error::Mismatch`] for a layer that is not what the config says; [`Error::Layer`]; the step that failed.
     pub fn layer_dirs(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
-        let one = |(diff_id, descriptor): (&crate::DiffId, &Descriptor)| {
-            let path = self.layers.path(diff_id);
-            if path.is_dir() {
-                return Ok(path);
-            }
-            let blob = digest_of(descriptor).ok_or_else(|| Error::Digest(descriptor.digest().to_string()))?;
-            self.layers.ensure(&self.blobs, &blob, diff_id)
-        };
-        image.layers.iter().zip(&image.descriptors).map(one).collect()
+        self.folders(image.layers.iter().zip(&image.descriptors).collect())
     }
 
     /// The folders of some layers, lowest first, as [`Store::layer_dirs`].
@@ -242,15 +241,48 @@ impl Store {
     /// # Errors
     /// As for [`Store::layer_dirs`].
     pub fn dirs_of(&self, layers: &[Layer]) -> Result<Vec<PathBuf>, Error> {
-        layers
-            .iter()
-            .map(|layer| {
-                let blob = digest_of(&layer.descriptor)
-                    .ok_or_else(|| Error::Digest(layer.descriptor.digest().to_string()))?;
-                self.layers.ensure(&self.blobs, &blob, &layer.diff_id)
-            })
-            .collect()
+        self.folders(layers.iter().map(|layer| (&layer.diff_id, &layer.descriptor)).collect())
     }
+
+    fn folders(&self, layers: Vec<(&DiffId, &Descriptor)>) -> Result<Vec<PathBuf>, Error> {
+        let missing: Vec<_> =
+            layers.iter().filter(|(diff_id, _)| !self.layers.path(diff_id).is_dir()).collect();
+        if !missing.is_empty() {
+            // The blobs must stay until they are read.
+            let _pin = self.pin()?;
+            let unpack = |layer: &&(&DiffId, &Descriptor)| {
+                let (diff_id, descriptor) = **layer;
+                let blob =
+                    digest_of(descriptor).ok_or_else(|| Error::Digest(descriptor.digest().to_string()))?;
+                self.layers.ensure(&self.blobs, &blob, diff_id).map(drop)
+            };
+            side_by_side(&missing, unpack)?;
+        }
+        Ok(layers.into_iter().map(|(diff_id, _)| self.layers.path(diff_id)).collect())
+    }
+}
+
+/// Does the same with each of several things, with a thread for each processor; the first error ends it.
+fn side_by_side<T: Sync>(things: &[T], act: impl Fn(&T) -> Result<(), Error> + Sync) -> Result<(), Error> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(things.len());
+    if threads <= 1 {
+        return things.iter().try_for_each(act);
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(thing) = things.get(next.fetch_add(1, Ordering::Relaxed)) {
+            act(thing).inspect_err(|_| next.store(things.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let outcomes = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        // All are waited for, whatever the first one says.
+        outcomes.fold(Ok(()), |all, one| all.and(one))
+    })
 }
 
 /// All names of the manifest that an entry is for.
