@@ -76,6 +76,11 @@ impl Blobs {
         }
     }
 
+    /// Brings the names of all blobs to the disk. Call it before an index names them.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        sync_folder(&self.folder)
+    }
+
     /// Begins a new blob.
     ///
     /// # Errors
@@ -135,7 +140,7 @@ impl Write for BlobWriter<'_> {
     }
 }
 
-/// Brings a finished file to the disk and under its name.
+/// Brings a finished file to the disk and under its name; the name is on the disk when its folder is.
 pub(crate) fn place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
     let (file, unfinished) = file.into_parts();
     step(
@@ -147,12 +152,11 @@ pub(crate) fn place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
     let from = unfinished.to_path_buf();
     step("rename", format_args!("{} {}", from.display(), path.display()), "the whole file appears at once")
         .run(|| unfinished.persist(path).map_err(|error| error.error))?;
-    sync_folder(path)
+    Ok(())
 }
 
-/// Brings the name of a file to the disk.
-fn sync_folder(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+/// Brings the names of a folder's files to the disk.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     let opened = File::open(folder).map_err(Error::io(folder))?;
     step("fsync", format_args!("{}", folder.display()), "a name is on the disk when its folder is")
         .run(|| opened.sync_all())?;

@@ -55,7 +55,7 @@ pub enum Error {
         /// The upper directory.
         path: PathBuf,
         /// What the comparison met.
-        source: unionfs::Error,
+        source: Box<unionfs::Error>,
     },
     /// The bytes are not those of the digest.
     #[error("the content has the digest {found}, where {expected} is expected")]

@@ -114,10 +114,12 @@ impl Layers {
     /// Unpacks a stream to its end into a folder that nobody knows.
     fn stage(&self, stream: &mut BufReader<impl Read>) -> Result<Staged, Error> {
         make_folder(&self.unfinished)?;
-        let folder = tempfile::Builder::new()
-            .prefix("layer-")
-            .tempdir_in(&self.unfinished)
-            .map_err(Error::io(&self.unfinished))?;
+        let folder = step(
+            "mkdir",
+            format_args!("{}/layer-XXXXXX", self.unfinished.display()),
+            "unpack under another name: half a layer is never mistaken for one",
+        )
+        .run(|| tempfile::Builder::new().prefix("layer-").tempdir_in(&self.unfinished))?;
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .map_err(Error::io(folder.path()))?;
         let start = fill(stream)?;
@@ -127,12 +129,6 @@ impl Layers {
         let gzip = start.starts_with(&GZIP);
         let stream: &mut dyn Read = if gzip { &mut MultiGzDecoder::new(stream) } else { stream };
         let mut tar = Digesting::new(stream);
-        step(
-            "unpack",
-            format_args!("{}", folder.path().display()),
-            "under another name: half a layer is never mistaken for one",
-        )
-        .run(|| Ok::<(), io::Error>(()))?;
         let mut whiteouts = Whiteouts::new(self.userxattr());
         unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))?;
         io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
@@ -171,7 +167,7 @@ impl Layers {
         let mut writer = blobs.writer()?;
         // Compared with nothing, so that the archive has just what the folder has.
         unionfs::write_diff(upper, self.userxattr(), &[], BufWriter::with_capacity(BUFFER, &mut writer))
-            .map_err(|source| Error::Changes { path: upper.to_owned(), source })?;
+            .map_err(|source| Error::Changes { path: upper.to_owned(), source: Box::new(source) })?;
         let (diff_id, size) = writer.commit(None)?;
         let path = self.path(&diff_id);
         if path.is_dir() {

@@ -14,7 +14,7 @@ use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBui
 use serde_json::Value;
 use step::step;
 
-use crate::blobs::{LARGEST_DOCUMENT, make_folder, place};
+use crate::blobs::{LARGEST_DOCUMENT, make_folder, place, sync_folder};
 use crate::lock::IndexLock;
 use crate::{Digest, Error, Reference};
 
@@ -111,7 +111,8 @@ impl Layout {
             "written beside it first, for readers see the old text until it is complete",
         )
         .run(|| file.write_all(text).and_then(|()| file.write_all(b"\n")))?;
-        place(file, &path)
+        place(file, &path)?;
+        sync_folder(&self.folder)
     }
 
     /// The folder itself.

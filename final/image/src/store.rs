@@ -219,6 +219,7 @@ impl Store {
         let bytes = value.and_then(|value| serde_json::to_vec(&value)).map_err(|error| invalid(&error))?;
         let (digest, size) = self.blobs.put(&bytes)?;
         let entry = descriptor(MediaType::ImageManifest, size, &digest);
+        self.blobs.sync()?;
         let references = self.layout.change(|entries| {
             name(entries, &entry, reference);
             Ok(names_of(entries, &entry))
