@@ -44,22 +44,20 @@ fn run() -> anyhow::Result<()> {
     port.map_or(Ok(()), |port| serve::serve(&built, port))
 }
 
-/// Checks, renders, and checks what was rendered.
+/// Checks, renders, and checks what was rendered: all problems are told at once.
 fn build(repository: &Path) -> anyhow::Result<PathBuf> {
+    let target = repository.join("target/book");
     let mut problems = check::check(repository)?;
-    if problems.is_empty() {
-        let target = repository.join("target/book");
-        render(&repository.join("book"), &target)?;
-        problems = links::check(&target)?;
-        problems.extend(links::check_hints(repository, &target)?);
-        if problems.is_empty() {
-            return Ok(target);
-        }
-    }
+    render(&repository.join("book"), &target)?;
+    problems.extend(links::check(&target)?);
+    problems.extend(links::check_hints(repository, &target)?);
     for problem in &problems {
         eprintln!("{problem}");
     }
-    bail!("the book has {} problem(s)", problems.len())
+    match problems.len() {
+        0 => Ok(target),
+        number => bail!("the book has {number} problem(s)"),
+    }
 }
 
 fn render(book: &Path, target: &Path) -> anyhow::Result<()> {
