@@ -9,6 +9,7 @@ mod doctor;
 mod host;
 mod leaks;
 mod mountinfo;
+mod netlink;
 mod place;
 mod setup;
 mod test;

@@ -62,7 +62,7 @@ fn download(kit: &Path) -> Result<PathBuf> {
     let folder = super::temporary(kit, "package");
     fs::create_dir_all(folder.join("lists/partial"))?;
     fs::create_dir_all(folder.join("cache/archives/partial"))?;
-    println!("downloading Debian's package {} into {}", "busybox-static", crate::place::shown(kit));
+    println!("downloading Debian's package busybox-static into {}", crate::place::shown(kit));
     let private = [
         format!("Dir::State::Lists={}", folder.join("lists").display()),
         format!("Dir::Cache={}", folder.join("cache").display()),

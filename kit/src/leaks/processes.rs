@@ -1,0 +1,107 @@
+//! Processes of containers whose runtime process or shim is gone.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use super::owner::is_ours;
+use super::{Kind, Leak};
+
+/// What every container's program finds in its environment.
+const MARK: &[u8] = b"container=sampan";
+
+struct Process {
+    parent: i32,
+    name: String,
+    /// Whether it carries the mark, or is one of our programs inside a pid namespace (an init process).
+    contained: bool,
+    /// Whether it is one of our programs outside any.
+    runtime: bool,
+}
+
+pub(crate) fn find(proc: &Path) -> Vec<Leak> {
+    let processes: HashMap<i32, Process> = super::places::names(proc)
+        .filter_map(|name| name.parse().ok())
+        .filter_map(|pid| Some((pid, read(proc, pid)?)))
+        .collect();
+    let mut leaked: Vec<i32> = processes
+        .iter()
+        .filter(|(_, process)| process.contained && !has_runtime(process, &processes))
+        .map(|(pid, _)| *pid)
+        .collect();
+    leaked.sort_unstable();
+    let leak = |pid: i32| {
+        let name = processes.get(&pid).map_or("", |process| process.name.as_str());
+        Leak {
+            kind: Kind::Process,
+            name: pid.to_string(),
+            why: format!("{name}, whose runtime process is gone"),
+        }
+    };
+    leaked.into_iter().map(leak).collect()
+}
+
+fn read(proc: &Path, pid: i32) -> Option<Process> {
+    let folder = proc.join(pid.to_string());
+    let status = fs::read_to_string(folder.join("status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    if field("State:")?.starts_with('Z') {
+        return None;
+    }
+    // One number for each pid namespace that the process is in, from ours inwards.
+    let nested = field("NSpid:").is_some_and(|numbers| numbers.split_whitespace().count() > 1);
+    let ours = is_ours(proc, pid);
+    let environment = fs::read(folder.join("environ")).unwrap_or_default();
+    Some(Process {
+        parent: field("PPid:")?.parse().ok()?,
+        name: field("Name:")?.to_owned(),
+        contained: ours && nested || environment.split(|byte| *byte == 0).any(|entry| entry == MARK),
+        runtime: ours && !nested,
+    })
+}
+
+fn has_runtime(process: &Process, all: &HashMap<i32, Process>) -> bool {
+    let mut next = all.get(&process.parent);
+    // As many steps as there are processes: what is read while it changes might be a circle.
+    for _ in 0..all.len() {
+        match next {
+            Some(parent) if parent.runtime => return true,
+            Some(parent) => next = all.get(&parent.parent),
+            None => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plant(root: &Path, pid: i32, parent: i32, name: &str, nested: bool, environment: &str) {
+        let folder = root.join(pid.to_string());
+        fs::create_dir(&folder).unwrap();
+        let inner = if nested { "\t1" } else { "" };
+        let status = format!("Name:\t{name}\nState:\tS (sleeping)\nPPid:\t{parent}\nNSpid:\t{pid}{inner}\n");
+        fs::write(folder.join("status"), status).unwrap();
+        fs::write(folder.join("comm"), format!("{name}\n")).unwrap();
+        fs::write(folder.join("stat"), format!("{pid} ({name}) S {parent}")).unwrap();
+        fs::write(folder.join("environ"), environment.replace(' ', "\0")).unwrap();
+    }
+
+    #[test]
+    fn only_a_container_without_its_runtime_process_is_a_leak() {
+        let root = tempfile::tempdir().unwrap();
+        plant(root.path(), 1, 0, "init", false, "");
+        // A container in use: runtime process, init process, command.
+        plant(root.path(), 10, 1, "sampan", false, "");
+        plant(root.path(), 11, 10, "sampan", true, "");
+        plant(root.path(), 12, 11, "sh", true, "PATH=/bin container=sampan");
+        // Nobody's container, and two that are not ours.
+        plant(root.path(), 20, 1, "sh", true, "container=sampan");
+        plant(root.path(), 21, 1, "02-namespaces", true, "");
+        plant(root.path(), 30, 1, "sh", true, "container=podman notcontainer=sampan");
+        plant(root.path(), 31, 1, "02-namespaces", false, "");
+        let names: Vec<String> = find(root.path()).into_iter().map(|leak| leak.name).collect();
+        assert_eq!(names, ["20", "21"]);
+    }
+}
