@@ -1,8 +1,33 @@
 //! The device nodes that every program expects.
+//!
+//! A device node is a door into a driver of the kernel, named by two numbers; whoever may make any node may open the host's disk.
+//! A container gets six that do no harm, and the links that shells and programs rely on.
+//!
+//! What the kernel requires: 1. `CAP_MKNOD` over the *host* for mknod(2): root of a user namespace cannot make a node, and even
+//! if it could, could not open it; so there the host's own nodes are bound.
+//!
+//! See mknod(2), null(4), random(4), tty(4), pts(4); OCI: config-linux.md, default devices.
 
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 
-use step::StepError;
+use rustix::fs::{AtFlags, FileType, Mode, makedev, mknodat, symlinkat};
+use step::{StepError, step};
+
+use crate::mounts;
+
+/// Name and numbers, as drivers/char/mem.c and tty_io.c have them.
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    // The terminals of *this* devpts, not those of the host.
+    ("ptmx", "pts/ptmx"),
+];
 
 /// Makes `/dev/null`, `zero`, `full`, `random`, `urandom`, `tty` and the links `fd`, `stdin`, `stdout`, `stderr`, `ptmx` under
 /// the new root's `/dev`. In a user namespace no node can be made: there the host's are bound.
@@ -10,6 +35,33 @@ use step::StepError;
 /// # Errors
 /// The step that failed.
 pub fn create(root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
-    let _ = (root, in_user_namespace);
-    unimplemented!()
+    let dev =
+        mounts::resolve(root, Path::new("/dev")).map_err(|errno| StepError::new("openat2", "/dev", errno))?;
+    for (name, major, minor) in NODES {
+        if in_user_namespace {
+            let host = PathBuf::from("/dev").join(name);
+            step(
+                "mount",
+                format_args!("--bind {}", host.display()),
+                "in a user namespace nobody makes devices: borrow the host's",
+            )
+            .run(|| mounts::bind(root, &host, &host))?;
+        } else {
+            step(
+                "mknod",
+                format_args!("/dev/{name} c {major} {minor}"),
+                "a device that every program expects, and that does no harm",
+            )
+            .run(|| {
+                mknodat(&dev, name, FileType::CharacterDevice, Mode::from(0o666), makedev(major, minor))?;
+                // mknod(2) takes the umask off.
+                rustix::fs::chmodat(&dev, name, Mode::from(0o666), AtFlags::empty())
+            })?;
+        }
+    }
+    for (name, target) in LINKS {
+        step("symlink", format_args!("{target} /dev/{name}"), "a name that shells and programs rely on")
+            .run(|| symlinkat(target, &dev, name))?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use step::StepError;
 
-use crate::StageError;
+use crate::{ExitStatus, Kind, StageError};
 
 /// An error of chapter 2.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +18,12 @@ pub enum Error {
     /// The root file system is missing, or is a file.
     #[error("no directory {0:?} to make the root file system: run `cargo kit setup`, or give another")]
     NoRootfs(PathBuf),
+    /// Something that cannot be done in the host's namespace.
+    #[error("the {0} namespace cannot be shared here: {1}")]
+    Shared(Kind, &'static str),
     /// The init process ended without a word.
     #[error("the init process ended before it ran the command: {0}")]
-    InitEnded(String),
+    InitEnded(ExitStatus),
     /// `newuidmap` or `newgidmap` refused.
     #[error("{program} refused the id map: {said}")]
     IdMap {

@@ -74,6 +74,20 @@ impl Kind {
         }
     }
 
+    /// The end of the flag's name: `CLONE_NEWNS` is the oldest, from a time when one kind was thought enough.
+    pub(crate) const fn flag_word(self) -> &'static str {
+        match self {
+            Self::Pid => "PID",
+            Self::Network => "NET",
+            Self::Mount => "NS",
+            Self::Ipc => "IPC",
+            Self::Uts => "UTS",
+            Self::User => "USER",
+            Self::Cgroup => "CGROUP",
+            Self::Time => "TIME",
+        }
+    }
+
     /// The flags of several kinds in one.
     pub(crate) fn flags(kinds: &[Self]) -> CloneFlags {
         kinds.iter().map(|kind| kind.flag()).collect()

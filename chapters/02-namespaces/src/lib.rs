@@ -12,6 +12,10 @@ pub mod id_maps;
 pub mod protocol;
 pub mod spawn;
 
+pub mod created;
+pub mod init_end;
+pub mod stage;
+
 pub mod devices;
 pub mod hostname;
 pub mod inside;
@@ -25,18 +29,25 @@ pub mod terminal;
 
 pub mod join;
 
+pub mod plan;
+
 pub mod error;
 pub mod hints;
 pub mod table;
 
+mod syscalls;
+
+pub use created::{Created, ExitStatus, Running};
 pub use error::Error;
 pub use foreground::attend;
 pub use hints::HINTS;
 pub use id_maps::{IdMap, Maps};
+pub use init_end::InitEnd;
 pub use inside::{Inside, Rootfs, cgroup_namespace};
 pub use join::join;
 pub use kind::Kind;
 pub use mounts::container_mounts;
-pub use protocol::StageError;
-pub use spawn::{Config, Created, ExitStatus, InitEnd, Join, Running, TimeOffset, spawn};
+
+pub use spawn::{Config, Join, TimeOffset, spawn};
+pub use stage::StageError;
 pub use table::Table;

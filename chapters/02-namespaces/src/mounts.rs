@@ -1,12 +1,32 @@
 //! The file systems that a container needs under its root.
+//!
+//! A rootfs from an archive has empty directories where a running system has file systems that the kernel fills. [`container_mounts`]
+//! plans them, as data; [`apply`] makes them, each first as a detached mount and then put into its place, so that no mount is ever
+//! seen half configured.
+//!
+//! What the kernel requires of whoever mounts in a user namespace: 1. proc shows a pid namespace, and mqueue an ipc namespace, and
+//! sysfs a network namespace: each can be mounted only by who has capabilities over that namespace; where it is shared with the
+//! host, the host's mount is bound instead; 2. proc and sysfs only where the host's are not covered in part (as they are in an
+//! ordinary Docker container); 3. group 5 (`tty`) can be named only where it is mapped.
+//!
+//! A target's path is followed with openat2(2) `RESOLVE_IN_ROOT`: a rootfs in which `/dev` is a link to `/etc` is somebody's
+//! attack, and the link is then followed inside the new root.
+//!
+//! See fsopen(2), fsconfig(2), fsmount(2), proc(5), sysfs(5), tmpfs(5), mq_overview(7), openat2(2).
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 pub use rustix::mount::MountAttrFlags;
-use step::StepError;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use step::{StepError, step};
 
 use crate::Kind;
+use crate::syscalls::{MountAttributes, mount_setattr};
 
 /// What is mounted.
 #[derive(Debug)]
@@ -44,18 +64,282 @@ pub struct Mount {
     pub why: &'static str,
 }
 
+impl Mount {
+    fn new(fstype: &str, target: &str, data: &str, flags: MountAttrFlags, why: &'static str) -> Self {
+        let source = Source::New { fstype: fstype.into(), source: fstype.into(), data: data.into() };
+        Self { source, target: target.into(), flags, why }
+    }
+
+    /// The host's own mount of that name, where it cannot be another.
+    fn of_host(target: &str, flags: MountAttrFlags, why: &'static str) -> Self {
+        let source = Source::Bind { path: target.into(), recursive: true };
+        Self { source, target: target.into(), flags, why }
+    }
+}
+
 /// The plan: `/proc`, `/dev`, `/dev/pts`, `/dev/shm`, `/dev/mqueue`, `/sys`, as a container with these namespaces of its own
 /// may have them. `tty_group`: whether group 5 is mapped, to which terminals belong.
+// ANCHOR: plan
 pub fn container_mounts(new: &[Kind], tty_group: bool) -> Vec<Mount> {
-    let _ = (new, tty_group);
-    unimplemented!()
+    let own = |kind| new.contains(&kind);
+    // Requirement 1: a new instance can be had with the namespace, or by the host's root.
+    let may = |kind| own(kind) || !own(Kind::User);
+    let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let terminals = "newinstance,ptmxmode=0666,mode=0620";
+    let terminals = if tty_group { format!("{terminals},gid=5") } else { terminals.into() };
+    let mut mounts = Vec::new();
+    mounts.push(if may(Kind::Pid) {
+        Mount::new("proc", "/proc", "", safe, "shows the processes of the pid namespace of whoever mounts it")
+    } else {
+        Mount::of_host(
+            "/proc",
+            MountAttrFlags::empty(),
+            "the pid namespace is the host's, and so is what shows it",
+        )
+    });
+    let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    mounts.push(Mount::new(
+        "tmpfs",
+        "/dev",
+        "mode=755,size=65536k",
+        nosuid,
+        "a /dev of its own: the host's disks are not in it",
+    ));
+    let nosuid_noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    mounts.push(Mount::new(
+        "devpts",
+        "/dev/pts",
+        &terminals,
+        nosuid_noexec,
+        "terminals of its own, numbered from 0",
+    ));
+    if own(Kind::Ipc) {
+        mounts.push(Mount::new(
+            "tmpfs",
+            "/dev/shm",
+            "mode=1777,size=65536k",
+            safe,
+            "POSIX shared memory is files, here",
+        ));
+        mounts.push(Mount::new(
+            "mqueue",
+            "/dev/mqueue",
+            "",
+            safe,
+            "shows the message queues of the ipc namespace",
+        ));
+    } else {
+        for target in ["/dev/shm", "/dev/mqueue"].into_iter().filter(|target| Path::new(target).is_dir()) {
+            mounts.push(Mount::of_host(
+                target,
+                MountAttrFlags::empty(),
+                "shared with the host, as the ipc namespace is",
+            ));
+        }
+    }
+    let safe_readonly = safe | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    mounts.push(if may(Kind::Network) {
+        Mount::new(
+            "sysfs",
+            "/sys",
+            "",
+            safe_readonly,
+            "shows the network namespace's interfaces; the machine's switches are in it too, so read-only",
+        )
+    } else {
+        Mount::of_host(
+            "/sys",
+            MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "the network namespace is the host's, and so is what shows it; read-only",
+        )
+    });
+    mounts
 }
+// ANCHOR_END: plan
 
 /// Makes the mounts under the new root, in their order. No path leaves `root`, whatever links lie there.
 ///
 /// # Errors
 /// The step that failed.
+// ANCHOR: apply
 pub fn apply(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), StepError> {
-    let _ = (root, mounts);
-    unimplemented!()
+    for mount in mounts {
+        step("mount", format_args!("{}", Told(mount)), mount.why).run(|| {
+            let made;
+            let detached = match &mount.source {
+                Source::New { fstype, source, data } => {
+                    made = new_instance(fstype, source, data, mount.flags)?;
+                    made.as_fd()
+                }
+                Source::Bind { path, recursive } => {
+                    made = bound(path, *recursive, mount.flags)?;
+                    made.as_fd()
+                }
+                Source::Detached(tree) => {
+                    restrict(tree.as_fd(), mount.flags)?;
+                    tree.as_fd()
+                }
+            };
+            place(root, detached, &mount.target)
+        })?;
+    }
+    Ok(())
+}
+// ANCHOR_END: apply
+
+/// Binds one file or directory of the host at `target`.
+pub(crate) fn bind(root: BorrowedFd<'_>, path: &Path, target: &Path) -> rustix::io::Result<()> {
+    let detached = bound(path, false, MountAttrFlags::empty())?;
+    place(root, detached.as_fd(), target)
+}
+
+fn new_instance(
+    fstype: &str,
+    source: &str,
+    data: &str,
+    flags: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", source)?;
+    for option in data.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
+            None => fsconfig_set_flag(context.as_fd(), option)?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+fn bound(path: &Path, recursive: bool, flags: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+    let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    how.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    let tree = open_tree(CWD, path, how)?;
+    restrict(tree.as_fd(), flags)?;
+    Ok(tree)
+}
+
+fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> rustix::io::Result<()> {
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let attributes = MountAttributes { set: u64::from(flags.bits()), ..Default::default() };
+    mount_setattr(tree, &attributes).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32))
+}
+
+/// Puts a detached mount at `target` under `root`; a directory on a directory, a file on a file.
+fn place(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, target: &Path) -> rustix::io::Result<()> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode);
+    let target = resolve_or_make(root, target, kind.is_dir())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target.as_fd(), "", flags)
+}
+
+/// Opens `path` as it is seen from inside `root`.
+pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+}
+
+fn resolve_or_make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix::io::Result<OwnedFd> {
+    match resolve(root, path) {
+        Err(rustix::io::Errno::NOENT) => {}
+        other => return other,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(rustix::io::Errno::NOENT);
+    };
+    let parent = resolve_or_make(root, parent, true)?;
+    if directory {
+        rustix::fs::mkdirat(&parent, name, Mode::from(0o755))?;
+    } else {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        drop(rustix::fs::openat(&parent, name, flags, Mode::from(0o644))?);
+    }
+    resolve(root, path)
+}
+
+/// `proc on /proc`, as mount(8) prints it.
+struct Told<'a>(&'a Mount);
+
+impl std::fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let target = self.0.target.display();
+        match &self.0.source {
+            Source::New { fstype, data, .. } if data.is_empty() => write!(f, "{fstype} on {target}"),
+            Source::New { fstype, data, .. } => write!(f, "{fstype} on {target} ({data})"),
+            Source::Bind { path, .. } => write!(f, "--bind {} on {target}", path.display()),
+            Source::Detached(_) => write!(f, "--bind on {target}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(new: &[Kind], tty: bool) -> Vec<String> {
+        container_mounts(new, tty).iter().map(|mount| Told(mount).to_string()).collect()
+    }
+
+    #[test]
+    fn a_container_with_all_namespaces_has_instances_of_its_own() {
+        let mounts = told(&Kind::ALL, true);
+        assert_eq!(
+            mounts,
+            [
+                "proc on /proc",
+                "tmpfs on /dev (mode=755,size=65536k)",
+                "devpts on /dev/pts (newinstance,ptmxmode=0666,mode=0620,gid=5)",
+                "tmpfs on /dev/shm (mode=1777,size=65536k)",
+                "mqueue on /dev/mqueue",
+                "sysfs on /sys",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_user_namespace_may_not_mount_is_bound_from_the_host() {
+        let mounts = told(&[Kind::User, Kind::Mount], false);
+        assert!(mounts.contains(&"--bind /proc on /proc".into()));
+        assert!(mounts.contains(&"--bind /sys on /sys".into()));
+        assert!(mounts.contains(&"devpts on /dev/pts (newinstance,ptmxmode=0666,mode=0620)".into()));
+    }
+
+    #[test]
+    fn root_may_mount_for_the_hosts_namespaces_too() {
+        let mounts = told(&[Kind::Mount], true);
+        assert!(mounts.contains(&"proc on /proc".into()) && mounts.contains(&"sysfs on /sys".into()));
+    }
+
+    #[test]
+    fn sys_is_read_only_everywhere() {
+        for new in [&Kind::ALL[..], &[Kind::User, Kind::Mount]] {
+            let mounts = container_mounts(new, true);
+            let sys = mounts.iter().find(|mount| mount.target == Path::new("/sys")).unwrap();
+            assert!(sys.flags.contains(MountAttrFlags::MOUNT_ATTR_RDONLY));
+        }
+    }
+
+    #[test]
+    fn a_link_in_a_rootfs_leads_nowhere_outside() {
+        let rootfs = std::env::temp_dir().join(format!("sampan-{}-mounts", std::process::id()));
+        std::fs::create_dir_all(rootfs.join("inner")).unwrap();
+        std::os::unix::fs::symlink("/inner", rootfs.join("abs")).unwrap();
+        std::os::unix::fs::symlink("../../../../etc", rootfs.join("rel")).unwrap();
+        let root = mounted(&rootfs);
+        resolve_or_make(root.as_fd(), Path::new("/abs/made"), true).unwrap();
+        resolve_or_make(root.as_fd(), Path::new("/a/b/file"), false).unwrap();
+        let climbed = resolve_or_make(root.as_fd(), Path::new("/rel/passwd"), false);
+        assert!(rootfs.join("inner/made").is_dir() && rootfs.join("a/b/file").is_file());
+        assert!(climbed.is_err());
+        std::fs::remove_dir_all(&rootfs).unwrap();
+    }
+
+    fn mounted(path: &Path) -> OwnedFd {
+        crate::new_root::mounted(path).unwrap()
+    }
 }

@@ -1,12 +1,28 @@
 //! Make a process in new namespaces with clone3(2).
+//!
+//! fork copies a process and shares with the copy every namespace that it is in. clone3 takes a flag for each namespace that
+//! the copy gets for itself; that is all the difference between a process and a container's first process.
+//!
+//! What the kernel requires: 1. `CAP_SYS_ADMIN` for each of them, except for a user namespace, which an ordinary user may make and
+//! which comes first where it is among them: the others then belong to it, and its maker has all capabilities over them; 2. the
+//! id maps of a user namespace are written once, from outside, before the process can become root in it; 3. a pid namespace lives
+//! as long as its first process, pid 1, and all in it are killed with that; 4. a process cannot enter a pid namespace, only its
+//! children can be born in it: to join one takes a process more; 5. the clocks' offsets of a time namespace are set
+//! before the first process is in it.
+//!
+//! Order: [`crate::protocol`] has it as a picture. See clone3(2), namespaces(7), user_namespaces(7), pid_namespaces(7).
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::unistd::Pid;
-use step::StepError;
+use nix::unistd::{Pid, geteuid};
+use rustix::process::{PidfdFlags, pidfd_open};
+use step::{StepError, step};
 
-use crate::{Error, IdMap, Kind, StageError};
+use crate::created::{Created, Running};
+use crate::protocol::{FromInit, InitSocket, RuntimeSocket, ToInit, sockets};
+use crate::syscalls::{Clone, MountAttributes, Side, clone3, exit_now, mount_setattr};
+use crate::{Error, IdMap, InitEnd, Kind, StageError, id_maps};
 
 /// What is special about the new process.
 #[derive(Debug, Default)]
@@ -24,7 +40,7 @@ pub struct Config {
     pub mapped_mounts: Vec<OwnedFd>,
     /// A cgroup v2 directory in which the process is born.
     pub into_cgroup: Option<OwnedFd>,
-    /// What the clocks of its time namespace are set ahead by.
+    /// What the clocks of its time namespace are set ahead by; in force when it runs its command.
     pub time_offsets: Vec<TimeOffset>,
     /// The process gets SIGKILL when the thread that calls [`spawn`] ends.
     pub die_with_parent: bool,
@@ -54,142 +70,186 @@ pub struct TimeOffset {
 /// needs something from outside it calls [`InitEnd::wait_to_proceed`]. It ends with an exec, or with an error that comes back
 /// through [`Created::proceed`].
 ///
+/// The calling process has one thread: the new one is a copy of it, as after fork.
+///
 /// # Errors
 /// The step that failed on this side; no process is left then.
+// ANCHOR: spawn
 pub fn spawn(
     config: &Config,
     init: impl FnOnce(&mut InitEnd) -> Result<Infallible, StageError>,
 ) -> Result<Created, Error> {
-    let _ = (config, init);
-    unimplemented!()
-}
-
-/// The init process's end of the conversation.
-#[derive(Debug)]
-pub struct InitEnd {
-    _socket: OwnedFd,
-}
-
-impl InitEnd {
-    /// Waits until the runtime process calls [`Created::proceed`]. Exits where it is gone.
-    ///
-    /// # Errors
-    /// The step that failed.
-    pub fn wait_to_proceed(&mut self) -> Result<(), StageError> {
-        unimplemented!()
-    }
-
-    /// Tells that all is set up: [`Created::wait_ready`] returns.
-    ///
-    /// # Errors
-    /// The step that failed.
-    pub fn ready(&mut self) -> Result<(), StageError> {
-        unimplemented!()
-    }
-
-    /// Makes a terminal in the container's devpts, sends the master side to the runtime process ([`Running::terminal`]) and
-    /// returns the other side, for [`crate::terminal::control`].
-    ///
-    /// # Errors
-    /// The step that failed.
-    pub fn open_terminal(&mut self) -> Result<OwnedFd, StageError> {
-        unimplemented!()
+    let (ours, theirs) = step(
+        "socketpair",
+        format_args!("AF_UNIX SOCK_SEQPACKET"),
+        "this process and the init process tell each other how far they are",
+    )
+    .run(sockets)?;
+    let host_is_root = geteuid().is_root();
+    let side = if config.join.is_empty() {
+        clone(config, config.into_cgroup.as_ref(), false)?
+    } else {
+        enter_and_clone(config, &ours, &theirs)?
+    };
+    let Side::Parent(pid, pidfd) = side else {
+        drop(ours);
+        be_init(config, InitEnd::new(theirs, host_is_root), init)
+    };
+    drop(theirs);
+    let created = Created::new(Running::new(pid, pidfd), ours);
+    match map_ids(config, &created) {
+        Ok(()) => Ok(created),
+        Err(error) => {
+            created.abort()?;
+            Err(error)
+        }
     }
 }
+// ANCHOR_END: spawn
 
-/// A process that stands before its exec.
-#[derive(Debug)]
-pub struct Created {
-    running: Running,
+/// The flags of clone3. A cgroup namespace has as its root the cgroup in which its first process is at that moment, and a
+/// time namespace takes offsets only until its first process is in it: both are made by the init process.
+fn flags(config: &Config) -> nix::sched::CloneFlags {
+    let kinds: Vec<_> = config.new.iter().copied().filter(|&kind| !is_made_inside(config, kind)).collect();
+    Kind::flags(&kinds)
 }
 
-impl Created {
-    /// Its pid, as this process sees it.
-    pub fn pid(&self) -> Pid {
-        self.running.pid()
-    }
-
-    /// A descriptor that names the process also after its pid is given to another.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.running.pidfd()
-    }
-
-    /// The master side of the terminal, after [`Created::wait_ready`].
-    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
-        self.running.terminal.take()
-    }
-
-    /// Waits until the process has called [`InitEnd::ready`].
-    ///
-    /// # Errors
-    /// [`Error::Init`] where it failed.
-    pub fn wait_ready(&mut self) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Lets it run its command, and returns when it does.
-    ///
-    /// # Errors
-    /// [`Error::Init`] where it failed; it is reaped then.
-    pub fn proceed(self) -> Result<Running, Error> {
-        unimplemented!()
-    }
-
-    /// Kills and reaps it.
-    ///
-    /// # Errors
-    /// The step that failed.
-    pub fn abort(self) -> Result<(), StepError> {
-        unimplemented!()
-    }
+fn is_made_inside(config: &Config, kind: Kind) -> bool {
+    kind == Kind::Cgroup || kind == Kind::Time && !config.time_offsets.is_empty()
 }
 
-/// A process that runs its command.
-#[derive(Debug)]
-pub struct Running {
-    pid: Pid,
-    pidfd: OwnedFd,
-    /// The master side of the container's terminal, where it has one.
-    pub terminal: Option<OwnedFd>,
+fn clone(config: &Config, cgroup: Option<&OwnedFd>, sibling: bool) -> Result<Side, StepError> {
+    let flags = flags(config);
+    step(
+        "clone3",
+        format_args!("{}", names(flags, cgroup.is_some(), sibling)),
+        "one call makes the process and all its namespaces, so that it never runs in the host's",
+    )
+    // Told before it is made: afterwards there are two processes to tell of it.
+    .run_last(|| clone3(&Clone { flags, cgroup: cgroup.map(AsFd::as_fd), sibling }))
 }
 
-impl Running {
-    /// Its pid, as this process sees it.
-    pub fn pid(&self) -> Pid {
-        self.pid
-    }
-
-    /// A descriptor that names the process also after its pid is given to another.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// Waits for its end and reaps it.
-    ///
-    /// # Errors
-    /// The step that failed.
-    pub fn wait(self) -> Result<ExitStatus, Error> {
-        unimplemented!()
-    }
+fn names(flags: nix::sched::CloneFlags, cgroup: bool, sibling: bool) -> String {
+    let kinds = Kind::ALL.into_iter().filter(|kind| flags.contains(kind.flag()));
+    let mut names: Vec<_> = kinds.map(|kind| format!("CLONE_NEW{}", kind.flag_word())).collect();
+    names.push("CLONE_PIDFD".into());
+    names.extend(cgroup.then(|| "CLONE_INTO_CGROUP".into()));
+    names.extend(sibling.then(|| "CLONE_PARENT".into()));
+    names.join("|")
 }
 
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// By exit(2), with this status.
-    Exited(u8),
-    /// By this signal.
-    Signaled(i32),
-}
-
-impl ExitStatus {
-    /// The status as shells and Docker give it: 128 and the signal's number for a process that was killed.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Exited(status) => status,
-            Self::Signaled(signal) => {
-                u8::try_from(signal).map_or(u8::MAX, |signal| signal.saturating_add(128))
+/// Requirement 4: a process in between enters the namespaces, makes the init process as its sibling, and is gone. So this
+/// process stays where it is, and the init process is its child all the same.
+fn enter_and_clone(config: &Config, ours: &RuntimeSocket, theirs: &InitSocket) -> Result<Side, Error> {
+    let between = Config::default();
+    match clone(&between, config.into_cgroup.as_ref(), false)? {
+        Side::Child => {
+            step::speaker("join");
+            let message = match enter(config) {
+                Ok(Side::Child) => return Ok(Side::Child),
+                Ok(Side::Parent(pid, _)) => FromInit::Joined(pid.as_raw()),
+                Err(error) => FromInit::Failed(StageError::at("join")(error)),
+            };
+            // Nobody is left to tell of an error but the one whom this message would tell.
+            let _ = theirs.send(&message);
+            exit_now(0)
+        }
+        Side::Parent(pid, pidfd) => {
+            let said = ours.receive().map_err(|errno| StepError::new("recvmsg", "", errno));
+            let status = Running::new(pid, pidfd).wait()?;
+            match said? {
+                Some(FromInit::Joined(pid)) => {
+                    let pid = Pid::from_raw(pid);
+                    let opened = rustix::process::Pid::from_raw(pid.as_raw())
+                        .ok_or(rustix::io::Errno::SRCH)
+                        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+                        .map_err(|errno| StepError::new("pidfd_open", pid, errno))?;
+                    Ok(Side::Parent(pid, opened))
+                }
+                Some(FromInit::Failed(error)) => Err(error.into()),
+                _ => Err(Error::InitEnded(status)),
             }
         }
+    }
+}
+
+fn enter(config: &Config) -> Result<Side, StepError> {
+    for join in &config.join {
+        let names: Vec<_> = join.kinds.iter().map(ToString::to_string).collect();
+        step(
+            "setns",
+            format_args!("{}", names.join("|")),
+            "into the namespaces of the other process, all at once or not at all",
+        )
+        .run(|| nix::sched::setns(&join.fd, Kind::flags(&join.kinds)))?;
+    }
+    clone(config, None, true)
+}
+
+/// Requirement 2, on this side.
+fn map_ids(config: &Config, created: &Created) -> Result<(), Error> {
+    if !config.new.contains(&Kind::User) {
+        return Ok(());
+    }
+    let pid = created.pid();
+    id_maps::write(pid, &config.uid_map, &config.gid_map)?;
+    if !config.mapped_mounts.is_empty() {
+        let path = format!("/proc/{pid}/ns/user");
+        let namespace = std::fs::File::open(&path).map_err(|error| StepError::new("open", &path, error))?;
+        for mount in &config.mapped_mounts {
+            map_mount(mount.as_fd(), namespace.as_fd())?;
+        }
+    }
+    created.send(ToInit::IdsMapped)
+}
+
+fn map_mount(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<(), StepError> {
+    step(
+        "mount_setattr",
+        format_args!("MOUNT_ATTR_IDMAP"),
+        "the files belong to the host's root: show them as the container's root's, in this mount alone",
+    )
+    .run(|| mount_setattr(mount, &MountAttributes { ids_of: Some(namespace), ..Default::default() }))
+}
+
+/// The life of the init process, from its first instruction to its exec or its end.
+fn be_init(
+    config: &Config,
+    mut end: InitEnd,
+    init: impl FnOnce(&mut InitEnd) -> Result<Infallible, StageError>,
+) -> ! {
+    step::speaker("init");
+    // A panic must not run on into the copy of the caller, which believes itself the runtime process.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        end.begin(config)?;
+        init(&mut end)
+    }));
+    match outcome {
+        Ok(Ok(never)) => match never {},
+        Ok(Err(error)) => exit_now(end.fail(error)),
+        Err(_) => exit_now(125),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroup_and_offset_clocks_are_left_to_the_init_process() {
+        let mut config = Config { new: Kind::ALL.to_vec(), ..Config::default() };
+        assert!(!flags(&config).contains(Kind::Cgroup.flag()));
+        assert!(flags(&config).contains(Kind::Time.flag()));
+        config.time_offsets.push(TimeOffset { clock: "boottime", seconds: 1, nanoseconds: 0 });
+        assert!(!flags(&config).contains(Kind::Time.flag()));
+    }
+
+    #[test]
+    fn the_flags_are_told_by_their_names_in_the_manual() {
+        let config = Config { new: vec![Kind::Mount, Kind::Network], ..Config::default() };
+        assert_eq!(
+            names(flags(&config), true, false),
+            "CLONE_NEWNET|CLONE_NEWNS|CLONE_PIDFD|CLONE_INTO_CGROUP"
+        );
     }
 }
