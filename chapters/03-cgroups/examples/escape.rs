@@ -23,6 +23,7 @@ const DOOR: &str = "/dev";
 const LIMITS: &[(&str, &str)] = &[
     ("memory.max", "max"),
     ("memory.limit_in_bytes", "-1"),
+    ("memory.memsw.limit_in_bytes", "-1"),
     ("pids.max", "max"),
     ("cpu.max", "max"),
     ("cpu.cfs_quota_us", "-1"),
