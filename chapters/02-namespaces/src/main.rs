@@ -26,13 +26,10 @@ fn main() -> ExitCode {
         Some(Verb::Join { tty, pid, command }) => run_inside(Pid::from_raw(*pid), *tty, command),
         None => run(&args, &Maps::for_this_user()),
     };
-    match outcome {
-        Ok(status) => ExitCode::from(status.code()),
-        Err(error) => {
-            eprint!("{}", step::report(&error, &[HINTS, chroot::HINTS]));
-            ExitCode::from(error.exit_code())
-        }
-    }
+    ExitCode::from(outcome.map(ExitStatus::code).unwrap_or_else(|error| {
+        eprint!("{}", step::report(&error, &[HINTS, chroot::HINTS]));
+        error.exit_code()
+    }))
 }
 
 // ANCHOR: main
