@@ -94,8 +94,9 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
-    pub(crate) fn damaged(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
-        Self::Damaged { path: path.into(), reason: reason.to_string() }
+    #[allow(clippy::needless_pass_by_value, reason = "format_args! is passed on")]
+    pub(crate) fn damaged(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
+        Self::Damaged { path: path.into(), reason: format!("{reason}") }
     }
 }
 

@@ -205,7 +205,7 @@ impl<R: Read, W: Write> Read for Tee<'_, R, W> {
 }
 
 /// The first bytes of the stream: enough to tell how it is compressed, unless the stream is shorter.
-fn fill<'a>(stream: &'a mut BufReader<impl Read>) -> Result<&'a [u8], Error> {
+fn fill(stream: &mut BufReader<impl Read>) -> Result<&[u8], Error> {
     use std::io::BufRead;
     stream.fill_buf().map_err(unread)
 }

@@ -1,13 +1,17 @@
 //! The store as a whole: what others call.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
 use std::io::Read;
 use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, RootFsBuilder};
+use step::step;
+use tempfile::TempDir;
 
 use crate::blobs::Blobs;
 use crate::digest::is_hex;
@@ -22,6 +26,7 @@ const LOOKS: usize = 3;
 /// The images of one data folder.
 #[derive(Debug, Clone)]
 pub struct Store {
+    data: PathBuf,
     pub(crate) unfinished: PathBuf,
     pub(crate) layout: Layout,
     pub(crate) blobs: Blobs,
@@ -41,9 +46,32 @@ impl Store {
             blobs: Blobs::new(images.join("blobs/sha256"), unfinished.clone()),
             layers: Layers::new(data.join("layers/sha256"), unfinished.clone()),
             unfinished,
+            data: data.to_owned(),
         };
         store.layout.prepare()?;
         Ok(store)
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// An empty folder on the store's file system, to fill for [`Store::adopt_layer`]. A removal sweeps it unless somebody
+    /// holds a [`Pin`].
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn scratch(&self) -> Result<TempDir, Error> {
+        let unfinished = &self.unfinished;
+        let made = step(
+            "mkdir",
+            format_args!("{}/layer-XXXXXX", unfinished.display()),
+            "a layer is made beside the others, and moved",
+        )
+        .run(|| tempfile::Builder::new().prefix("layer-").tempdir_in(unfinished))?;
+        fs::set_permissions(made.path(), Permissions::from_mode(0o755)).map_err(Error::io(made.path()))?;
+        Ok(made)
     }
 
     /// The blobs, for whoever carries images in and out.
@@ -278,11 +306,10 @@ fn side_by_side<T: Sync>(things: &[T], act: impl Fn(&T) -> Result<(), Error> + S
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let outcomes = workers
+        // The scope waits for those after the first error as well.
+        workers
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        // All are waited for, whatever the first one says.
-        outcomes.fold(Ok(()), |all, one| all.and(one))
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

@@ -338,7 +338,7 @@ fn write_index(place: &Place, text: &str) -> PathBuf {
 fn an_index_that_contains_itself_or_leads_elsewhere_is_no_image() {
     let place = Place::new();
     let kept = place.import(FILES, "plank");
-    let good = entry(&kept.manifest.digest().to_string(), "docker.io/library/plank:latest");
+    let good = entry(kept.manifest.digest().as_ref(), "docker.io/library/plank:latest");
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
         {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": kept.manifest.digest().to_string(), "size": 1,
          "platform": {"architecture": "amd64", "os": "linux"}}]});
