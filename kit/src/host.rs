@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::geteuid;
 
 /// A program that installs packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +93,15 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// The name of the user who runs this.
+/// The name of the user who runs this, or the number where there is no name. Read from the file: a static program that asks
+/// the C library would make it load libraries of another build.
 pub(crate) fn user_name() -> String {
-    name_of(geteuid())
-}
-
-/// A user's name, or the number where there is no name.
-pub(crate) fn name_of(uid: Uid) -> String {
-    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    let uid = geteuid().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    };
+    users.lines().find_map(name).unwrap_or(uid)
 }

@@ -133,6 +133,6 @@ pub(crate) fn find(roots: &Roots) -> Vec<Leak> {
     let mut leaks = processes::find(&roots.proc);
     leaks.extend(places::find(roots));
     leaks.extend(network::find(roots));
-    leaks.sort_by(|a, b| a.kind.cmp(&b.kind));
+    leaks.sort_by_key(|leak| leak.kind);
     leaks
 }

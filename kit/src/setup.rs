@@ -27,6 +27,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::place;
 
+pub(crate) use busybox::installed as installed_busybox;
 pub(crate) use programs::Programs;
 
 /// Build the programs and make a root file system in target/kit
