@@ -1,222 +1,80 @@
-//! A container's place in a network, from the first check to the end.
-//!
-//! ```text
-//!   runtime process                                   init process
-//!   prepare: ports free? bridge there? address ours
-//!   clone ------------------------------------------> mounts ...
-//!   attach: cable, ports                              (meanwhile)
-//!   proceed ----------------------------------------> inside::configure: lo, address, eth0, route
-//!   ...                                               exec
-//!   detach: ports, address, the bridge with the last <--- ends; its namespace takes the cable along
-//! ```
-//!
-//! Each verb on the host's side is one turn under the lock. Nothing is held in between but the reservation, so that twenty
-//! containers that start at once wait for each other only as long as a cable takes, and the address is known before the clone.
-//!
-//! An *owner* is a word without spaces that names who answers for the container: here the runtime process's pid, in the engine the
-//! container's id. It stands in the link's alias and beside each published port, so that whoever cleans up knows whose they are.
+//! The container: what the chapters so far have made, and a network.
 
-use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 
-use nix::unistd::Pid;
+use cgroups::{Cgroup, Entrance};
+use namespaces::{Maps, Rootfs, StageError, attend, plan, reaper, spawn, terminal};
 
-use crate::address::{self, Link, Reserved};
-use crate::bridge::{Bridge, BridgeConfig};
-use crate::inside::Interface;
-use crate::lock::Lock;
-use crate::netlink::Channel;
-use crate::nft_message::transaction;
-use crate::nftables::{self, Element};
-use crate::ports::{self, PublishedPort};
-use crate::{Error, veth};
+use crate::Result;
+use crate::args::Args;
+use crate::files::Files;
+use crate::mode::Network;
 
-/// An address and ports, checked and ours, for a container that does not exist yet.
-#[derive(Debug)]
-pub struct Reservation {
-    config: BridgeConfig,
-    ports: Vec<PublishedPort>,
-    reserved: Reserved,
-    /// Whether the host was made a router just now: tell the user.
-    pub forwarding_enabled: bool,
+/// Runs the command to its end.
+pub(crate) fn run(args: &Args, cgroup: Option<&Cgroup>, network: &Network, files: &Files) -> Result<u8> {
+    // An overlay takes its layers' owners as they are.
+    let maps = if files.overlay().is_some() { Maps::identity() } else { Maps::for_this_user() };
+    match contain(args, &maps, cgroup, network, files) {
+        Err(error) if error.downcast_ref().is_some_and(plan::cannot_map) => {
+            eprintln!(
+                "this file system cannot show its files under other ids: root inside is the host's root, without its power"
+            );
+            contain(args, &Maps::identity(), cgroup, network, files)
+        }
+        other => other,
+    }
 }
 
-/// A container that is plugged in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attachment {
-    config: BridgeConfig,
-    owner: String,
-    /// The container's own side.
-    pub interface: Interface,
-    /// The name of the host's end of its cable.
-    pub host_link: String,
-    /// Its ports, each with the host port that it really has.
-    pub ports: Vec<PublishedPort>,
-}
-
-/// Checks the ports, sets the bridge up where it is missing, and reserves an address. Before anything is changed it is known that
-/// no port and no range is somebody else's.
-///
-/// # Errors
-/// [`Error::PortInUse`], [`Error::AddressRangeInUse`], [`Error::RangeFull`], or the step.
-// ANCHOR: prepare
-pub fn prepare(config: &BridgeConfig, ports: &[PublishedPort]) -> Result<Reservation, Error> {
-    let mut turn = Turn::take(config)?;
-    let mut ports = ports.to_vec();
-    ports::require_free(&mut ports)?;
-    turn.require_unpublished(&ports)?;
-    let bridge = turn.bridge(config)?;
-    let reserved = address::allocate(config.subnet, &config.name, &turn.links)?;
-    Ok(Reservation { config: config.clone(), ports, reserved, forwarding_enabled: bridge.forwarding_enabled })
-}
-// ANCHOR_END: prepare
-
-impl Reservation {
-    /// What the init process will need to know: [`crate::inside::configure`] takes it.
-    pub fn interface(&self) -> Interface {
-        Interface {
-            address: self.reserved.address,
-            prefix: self.config.subnet.prefix(),
-            gateway: self.config.subnet.gateway(),
+// ANCHOR: contain
+fn contain(
+    args: &Args,
+    maps: &Maps,
+    cgroup: Option<&Cgroup>,
+    network: &Network,
+    files: &Files,
+) -> Result<u8> {
+    let entrance = cgroup.map(Cgroup::entrance).transpose()?;
+    let (mut config, mut inside) =
+        plan::container(&args.rootfs, network.shared(), args.hostname.as_deref(), maps)?;
+    config.into_cgroup = cgroup.map_or(Ok(None), Cgroup::directory)?;
+    network.join(&mut config)?;
+    inside.mounts.extend(files.mounts());
+    let overlay = files.overlay();
+    let created = spawn(&config, |end| {
+        entrance.as_ref().map_or(Ok(()), Entrance::enter).map_err(StageError::at("cgroup"))?;
+        if let Some((overlay, merged)) = &overlay {
+            namespaces::inside::private()?;
+            overlay.mount(merged).map_err(|error| StageError::new("overlay", &error, error.exit_code()))?;
+            inside.rootfs = Rootfs::Mounted(merged.clone());
+        }
+        inside.enter()?;
+        let terminal = args.tty.then(|| end.open_terminal(terminal::size())).transpose()?;
+        end.ready()?;
+        // The parent's side of the network is made while the mounts were: only now is it needed.
+        end.wait_to_proceed()?;
+        network.configure().map_err(StageError::at("network"))?;
+        if args.no_init {
+            return execute(&args.command, terminal);
+        }
+        reaper::run(end, || execute(&args.command, terminal))
+    })?;
+    match network.attach(created.pid(), files.path()) {
+        Ok(()) => Ok(attend(created.proceed()?)?.code()),
+        Err(error) => {
+            created.abort()?;
+            Err(error)
         }
     }
-
-    /// The ports, each with the host port that it really has.
-    pub fn ports(&self) -> &[PublishedPort] {
-        &self.ports
-    }
-
-    /// Plugs the network namespace of `pid` into the bridge and publishes the ports.
-    ///
-    /// # Errors
-    /// [`Error::PortInUse`] where another container was quicker; else the step. What was made by then goes with the namespace.
-    // ANCHOR: attach
-    pub fn attach(self, pid: Pid, owner: &str) -> Result<Attachment, Error> {
-        let mut turn = Turn::take(&self.config)?;
-        // The last container may have ended since, and the bridge with it.
-        let bridge = turn.bridge(&self.config)?;
-        let stale = turn.require_unpublished(&self.ports)?;
-        let address = self.reserved.address;
-        let pid = u32::try_from(pid.as_raw()).unwrap_or_default();
-        turn.route.batch(&veth::create(address, bridge.index, pid, owner))?;
-        if !self.ports.is_empty() {
-            let mut changes: Vec<_> = stale.iter().map(nftables::unpublish).collect();
-            changes.extend(self.ports.iter().map(|port| nftables::publish(port, address, owner)));
-            turn.netfilter.batch(&transaction(changes))?;
-        }
-        Ok(Attachment {
-            interface: self.interface(),
-            host_link: veth::host_name(address),
-            owner: owner.to_owned(),
-            ports: self.ports,
-            config: self.config,
-        })
-    }
-    // ANCHOR_END: attach
-
-    /// Gives the reservation back, for a container that was never made.
-    ///
-    /// # Errors
-    /// The step.
-    pub fn cancel(self) -> Result<(), Error> {
-        sweep(&self.config).map(drop)
-    }
 }
+// ANCHOR_END: contain
 
-impl Attachment {
-    /// Takes the container's ports and address back, and the bridge where it was the last.
-    ///
-    /// # Errors
-    /// The step.
-    pub fn remove(self) -> Result<(), Error> {
-        let mut turn = Turn::take(&self.config)?;
-        turn.detach(&self.config, &self.owner)?;
-        turn.sweep(&self.config).map(drop)
+fn execute(command: &[OsString], terminal: Option<OwnedFd>) -> std::result::Result<Infallible, StageError> {
+    if let Some(terminal) = terminal {
+        terminal::control(terminal)?;
     }
-}
-
-/// Takes a container's ports and its address back, by its owner alone. The bridge stays: see [`sweep`]. Says whether the bridge
-/// has no container now.
-///
-/// # Errors
-/// The step. An owner who has nothing is no error.
-pub fn detach(config: &BridgeConfig, owner: &str) -> Result<bool, Error> {
-    Turn::take(config)?.detach(config, owner)
-}
-
-/// Removes the bridge and its rules where no container is on it; says whether it did. It takes the kernel 30 to 80 ms.
-///
-/// # Errors
-/// The step.
-pub fn sweep(config: &BridgeConfig) -> Result<bool, Error> {
-    Turn::take(config)?.sweep(config)
-}
-
-/// A turn under the lock: two channels, and the links as they were at its beginning.
-struct Turn {
-    route: Channel,
-    netfilter: Channel,
-    links: Vec<Link>,
-    _lock: Lock,
-}
-
-impl Turn {
-    fn take(config: &BridgeConfig) -> Result<Self, Error> {
-        let mut route = Channel::route()?;
-        let netfilter = Channel::netfilter()?;
-        let lock = Lock::take(&config.run)?;
-        let links = address::links(&mut route)?;
-        Ok(Self { route, netfilter, links, _lock: lock })
-    }
-
-    fn bridge(&mut self, config: &BridgeConfig) -> Result<Bridge, Error> {
-        Bridge::setup(config, &self.links, &mut self.route, &mut self.netfilter)
-    }
-
-    /// Makes sure that no running container has published one of the ports. Gives those elements that a killed container left.
-    fn require_unpublished(&mut self, ports: &[PublishedPort]) -> Result<Vec<Element>, Error> {
-        if ports.is_empty() {
-            return Ok(Vec::new());
-        }
-        let owners: HashSet<_> = self.links.iter().filter_map(Link::owner).collect();
-        let mut published = nftables::published(&mut self.netfilter)?;
-        for port in ports {
-            let ours = Element::new(port, "");
-            let clash = |other: &Element| {
-                other.map == ours.map && other.key == ours.key && owners.contains(other.owner.as_str())
-            };
-            if published.iter().any(clash) {
-                return Err(Error::PortInUse { port: *port, by: "another container" });
-            }
-        }
-        published.retain(|element| !owners.contains(element.owner.as_str()));
-        Ok(published)
-    }
-
-    // ANCHOR: detach
-    fn detach(&mut self, config: &BridgeConfig, owner: &str) -> Result<bool, Error> {
-        let mut published = nftables::published(&mut self.netfilter)?;
-        published.retain(|element| element.owner == owner);
-        if !published.is_empty() {
-            let changes = published.iter().map(nftables::unpublish).collect();
-            self.netfilter.batch(&transaction(changes))?;
-        }
-        let own = |link: &&mut Link| link.owner() == Some(owner);
-        for link in self.links.iter_mut().filter(own) {
-            let address = link.address().unwrap_or(Ipv4Addr::UNSPECIFIED);
-            match self.route.batch(&[veth::mark_end(&link.name, address)]) {
-                // The kernel has been quicker.
-                Err(error) if error.errno() == Some(nix::errno::Errno::ENODEV) => {}
-                done => done?,
-            }
-            link.alias = address::alias_at_the_end(address);
-        }
-        let bridge = self.links.iter().find(|link| link.name == config.name).map(|link| link.index);
-        Ok(!self.links.iter().any(|link| link.bridge == bridge && link.owner().is_some()))
-    }
-    // ANCHOR_END: detach
-
-    fn sweep(&mut self, config: &BridgeConfig) -> Result<bool, Error> {
-        Bridge::teardown(config, &self.links, &mut self.route, &mut self.netfilter)
-    }
+    let mut command = chroot::Command::new(command);
+    command.env.push("container=sampan".into());
+    command.exec().map_err(|error| StageError::new("exec", &error, error.exit_code()))
 }

@@ -8,7 +8,7 @@
 //! What it leaves open: the containers of a bridge are neighbours, and a neighbour can say that he is another. The
 //! [attack](../../examples/escape.rs) does.
 //!
-//! In reading order: [`netlink`], [`mod@bridge`], [`veth`], [`address`], [`inside`], [`nftables`], [`ports`], [`container`], which puts them
+//! In reading order: [`netlink`], [`mod@bridge`], [`veth`], [`address`], [`inside`], [`nftables`], [`ports`], [`connect`], which puts them
 //! together under a [`lock`], [`forwarding`], [`resolv`].
 //!
 //! Beside the main line: [`subnet`] (ranges), [`rootless`] (an ordinary user may make no bridge).
@@ -28,7 +28,7 @@ mod nft_message;
 pub mod nftables;
 pub mod ports;
 
-pub mod container;
+pub mod connect;
 pub mod lock;
 
 pub mod forwarding;
@@ -41,7 +41,7 @@ pub mod error;
 pub mod hints;
 
 pub use bridge::{Bridge, BridgeConfig};
-pub use container::{Attachment, Reservation, detach, prepare, sweep};
+pub use connect::{Attachment, Reservation, detach, prepare, sweep};
 pub use error::Error;
 pub use hints::HINTS;
 pub use inside::Interface;

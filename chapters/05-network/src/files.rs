@@ -1,0 +1,121 @@
+//! The container's own files on the host: `/etc/resolv.conf` and `/etc/hosts`, and its writable layer.
+//!
+//! They are never written into the root file system, which other containers may share, but bound over its files.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use namespaces::mounts::{Mount, MountAttrFlags, Source};
+use namespaces::{Maps, plan};
+use network::resolv;
+use nix::unistd::geteuid;
+use step::{StepError, step};
+use tempfile::TempDir;
+use unionfs::Overlay;
+
+use crate::Result;
+use crate::args::Args;
+use crate::mode::Network;
+
+/// The files and the directory that holds them.
+pub(crate) struct Files {
+    directory: TempDir,
+    bound: Vec<(PathBuf, &'static str)>,
+    layers: Vec<PathBuf>,
+}
+
+impl Files {
+    pub(crate) fn make(args: &Args, network: &Network) -> Result<Self> {
+        let prefix = format!("sampan-{}-", process::id());
+        let directory = step("mkdtemp", format_args!("{prefix}"), "for what is this container's alone")
+            .run(|| tempfile::Builder::new().prefix(&prefix).tempdir())?;
+        let path = directory.path().to_owned();
+        // The container's root may be another user of the host, who must get through to what is in it.
+        fs::set_permissions(&path, Permissions::from_mode(0o711))?;
+        let mut files = Self { directory, bound: Vec::new(), layers: Vec::new() };
+        if network.is_own() {
+            let name = args.hostname.as_deref().unwrap_or(plan::HOSTNAME);
+            let resolv_conf = match network.name_server() {
+                Some(server) => format!("nameserver {server}\n"),
+                None => network::resolv_conf(&resolv::host_text()),
+            };
+            files.write(args, "/etc/resolv.conf", &resolv_conf)?;
+            files.write(args, "/etc/hosts", &resolv::hosts(name, network.address()))?;
+        }
+        if !args.layer.is_empty() {
+            files.layers = [&[args.rootfs.clone()], &args.layer[..]].concat();
+            for name in ["upper", "work", "merged"] {
+                fs::create_dir(path.join(name))?;
+            }
+            // The merged root is as the upper directory is.
+            fs::set_permissions(path.join("upper"), Permissions::from_mode(0o755))?;
+        }
+        Ok(files)
+    }
+
+    fn write(&mut self, args: &Args, target: &'static str, text: &str) -> Result<()> {
+        let there =
+            |root: &PathBuf| fs::symlink_metadata(root.join(&target[1..])).is_ok_and(|file| file.is_file());
+        // Where it is missing, a mount would first have to make it, in everybody's root file system.
+        if !there(&args.rootfs) && !args.layer.iter().any(there) {
+            return Ok(());
+        }
+        let path = self.path().join(Path::new(target).file_name().unwrap_or_default());
+        let root = Maps::for_this_user().uid.iter().find(|map| map.inside == 0).map(|map| map.outside);
+        step("write", format_args!("{}", path.display()), "bound over the file of the root file system")
+            .run(|| {
+                fs::write(&path, text)?;
+                fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+                // So that root inside may change it.
+                match root {
+                    Some(root) if geteuid().is_root() && self.layers.is_empty() => {
+                        chown(&path, Some(root), Some(root))
+                    }
+                    _ => Ok(()),
+                }
+            })?;
+        self.bound.push((path, target));
+        Ok(())
+    }
+
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The mounts that put the files into place.
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = Mount> {
+        self.bound.iter().map(|(path, target)| Mount {
+            source: Source::Bind { path: path.clone(), recursive: false },
+            target: PathBuf::from(target),
+            flags: MountAttrFlags::empty(),
+            why: "this container's own names and servers, and nobody else's file changed",
+        })
+    }
+
+    /// The overlay and where it is to be mounted, if the container has layers.
+    pub(crate) fn overlay(&self) -> Option<(Overlay, PathBuf)> {
+        let path = self.path();
+        (!self.layers.is_empty()).then(|| {
+            let overlay = Overlay {
+                lower: self.layers.clone(),
+                upper: path.join("upper"),
+                work: path.join("work"),
+                userxattr: true,
+                volatile: true,
+                ..Overlay::default()
+            };
+            (overlay, path.join("merged"))
+        })
+    }
+
+    pub(crate) fn remove(self) -> Result<()> {
+        let path = self.path().to_owned();
+        let close = || self.directory.close();
+        step("rmdir", format_args!("{}", path.display()), "with all that is in it")
+            .run(close)
+            .map_err(StepError::into)
+    }
+}
