@@ -161,7 +161,7 @@ fn tell(findings: &[(&Check, Finding)]) {
             println!("  {:width$}  touches {}", "", chapters(check.chapters));
         }
         for line in finding.mend.iter().flat_map(|mend| mend.lines()) {
-            println!("  {:width$}  $ {}", "", line.cyan());
+            println!("  {:width$}  mend: {}", "", line.cyan());
         }
     }
     println!();

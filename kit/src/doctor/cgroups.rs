@@ -100,7 +100,10 @@ fn try_cgroup(folder: &Path) -> std::io::Result<()> {
 fn delegated() -> Finding {
     let scope = "systemd-run --user --scope -p Delegate=yes bash   # a shell in a cgroup of your own";
     let Some(mount) = mounts().into_iter().find(|mount| mount.fstype == "cgroup2") else {
-        return Finding::missing("version 1 is root's alone", "run chapter 3 as root (sudo)");
+        return Finding::missing(
+            "version 1 is root's alone",
+            "sudo -s   # version 1 is root's alone: run chapter 3 as root",
+        );
     };
     let lines = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = lines.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
@@ -123,5 +126,9 @@ fn delegated() -> Finding {
         format!("{own} is not yours: no subtree was delegated to you")
     };
     let systemd = Path::new("/run/systemd/system").exists();
-    Finding::missing(fact, if systemd { scope } else { "run chapter 3 as root (sudo)" }).with(data)
+    Finding::missing(
+        fact,
+        if systemd { scope } else { "sudo -s   # version 1 is root's alone: run chapter 3 as root" },
+    )
+    .with(data)
 }
