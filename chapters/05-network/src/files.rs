@@ -35,17 +35,16 @@ impl Files {
         // The container's root may be another user of the host, who must get through to what is in it.
         fs::set_permissions(&path, Permissions::from_mode(0o711))?;
         let mut files = Self { directory, bound: Vec::new(), layers: Vec::new() };
-        if network.is_own() {
-            let name = args.hostname.as_deref().unwrap_or(plan::HOSTNAME);
-            let resolv_conf = match network.name_server() {
-                Some(server) => format!("nameserver {server}\n"),
-                None => network::resolv_conf(&resolv::host_text()),
-            };
-            files.write(args, "/etc/resolv.conf", &resolv_conf)?;
-            files.write(args, "/etc/hosts", &resolv::hosts(name, network.address()))?;
-        }
+        let name = args.hostname.as_deref().unwrap_or(plan::HOSTNAME);
+        let resolv_conf = match network.name_server() {
+            Some(server) => format!("nameserver {server}\n"),
+            None if network.is_own() => network::resolv_conf(&resolv::host_text()),
+            None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        };
+        files.write(args, "/etc/resolv.conf", &resolv_conf)?;
+        files.write(args, "/etc/hosts", &resolv::hosts(name, network.address()))?;
         if !args.layer.is_empty() {
-            files.layers = [&[args.rootfs.clone()], &args.layer[..]].concat();
+            files.layers = [std::slice::from_ref(&args.rootfs), &args.layer[..]].concat();
             for name in ["upper", "work", "merged"] {
                 fs::create_dir(path.join(name))?;
             }

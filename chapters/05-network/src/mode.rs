@@ -121,7 +121,7 @@ impl Network {
         }
     }
 
-    /// Whether the names in the container's `/etc` are its own.
+    /// Whether 127.0.0.1 is the container's own, so that the host's resolver there is out of its reach.
     pub(crate) fn is_own(&self) -> bool {
         !matches!(self.plan, Plan::Host)
     }
