@@ -21,6 +21,7 @@ use Version::{V1, V2};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const ROOT: &[Need] = &[Need::Root, Need::Rootfs];
+const NOTHING: [PathBuf; 0] = [];
 const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -96,7 +97,7 @@ impl Container {
         let pid = self.pid();
         self.signal(Signal::SIGTERM)?;
         wait_until("its end", SOON, || self.ended())?;
-        assert_eq!(left(pid), [PathBuf::new(); 0]);
+        assert_eq!(left(pid), NOTHING);
         Ok(())
     }
 }
@@ -114,7 +115,7 @@ fn run(host: &Host, options: &[&str], script: &str) -> Result<Output> {
     let child = host.spawn("03-cgroups", command(host, options, script)?)?;
     let pid = child.pid();
     let output = child.wait()?;
-    assert_eq!(left(pid), [PathBuf::new(); 0], "{output}");
+    assert_eq!(left(pid), NOTHING, "{output}");
     Ok(output)
 }
 

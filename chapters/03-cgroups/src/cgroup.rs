@@ -214,7 +214,6 @@ impl Cgroup {
     }
 
     /// Makes the directory of one place, from the top down. One that is there already stays as it is.
-    // ANCHOR: make
     fn make(&mut self, place: &Place) -> Result<(), Error> {
         let new = !self.places.iter().any(|other| other.dir == place.dir);
         for _ in 0..RACES {
@@ -247,7 +246,6 @@ impl Cgroup {
         }
         Ok(())
     }
-    // ANCHOR_END: make
 
     /// Shares out controllers to the children of `dir`, and steps out of the way where this process is what the kernel minds.
     fn share_out(&mut self, place: &Place, dir: &Path, names: &[&str]) -> Result<(), Error> {
@@ -268,7 +266,6 @@ impl Cgroup {
     ///
     /// # Errors
     /// The first that was met; the other places are removed all the same. [`Error::TimedOut`] where a process does not die.
-    // ANCHOR: remove
     pub fn remove(self) -> Result<(), Error> {
         let inhabited = self.places.iter().any(|place| populated(&place.dir));
         let mut outcome = if inhabited { self.kill() } else { Ok(()) };
@@ -285,7 +282,6 @@ impl Cgroup {
         }
         outcome
     }
-    // ANCHOR_END: remove
 }
 
 /// Writes the limits of all controllers of a place.

@@ -44,7 +44,6 @@ impl Controller {
     ];
 
     /// Its name in version 2, and in version 1; empty where it is no controller there.
-    // ANCHOR: names
     pub fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Memory => ("memory", "memory"),
@@ -57,7 +56,6 @@ impl Controller {
             Self::Cpuacct => ("", "cpuacct"),
         }
     }
-    // ANCHOR_END: names
 
     /// Its name in the given version.
     pub fn name(self, version: Version) -> &'static str {

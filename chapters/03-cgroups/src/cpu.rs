@@ -45,13 +45,11 @@ pub struct CpuStats {
 
 impl CpuMax {
     /// `cpus` processors, in Docker's period.
-    // ANCHOR: from_cpus
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     pub fn from_cpus(cpus: f64) -> Self {
         // Limits::check has refused everything that is not 0.01 to a million.
         Self { quota: Some((cpus * PERIOD as f64).round() as u64), period: PERIOD }
     }
-    // ANCHOR_END: from_cpus
 }
 
 /// The shares of version 1 for a weight of version 2.
@@ -77,7 +75,6 @@ pub fn weight_from_shares(shares: u64) -> u64 {
 // ANCHOR_END: shares
 
 /// What is to be written, in this order.
-// ANCHOR: settings
 pub(crate) fn settings(version: Version, limits: &Limits) -> Vec<Setting> {
     let mut settings = Vec::new();
     if let Some(weight) = limits.cpu_weight {
@@ -85,30 +82,29 @@ pub(crate) fn settings(version: Version, limits: &Limits) -> Vec<Setting> {
             Version::V2 => ("cpu.weight", weight),
             Version::V1 => ("cpu.shares", shares_from_weight(weight)),
         };
-        settings.push(Setting::new(file, value, "--cpu-weight", "its share while processors are contended"));
+        settings.push(Setting::new(file, &value, "--cpu-weight", "its share while processors are contended"));
     }
     if let Some(CpuMax { quota, period }) = limits.cpu_max.or(limits.cpus.map(CpuMax::from_cpus)) {
         let why = "when the quota of a period is used up, all of it stands still until the next";
         match version {
             Version::V2 => {
                 let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
-                settings.push(Setting::new("cpu.max", format!("{quota} {period}"), "--cpus", why));
+                settings.push(Setting::new("cpu.max", &format!("{quota} {period}"), "--cpus", why));
             }
             Version::V1 => {
                 let quota = quota.map_or("-1".to_owned(), |quota| quota.to_string());
                 settings.push(Setting::new(
                     "cpu.cfs_period_us",
-                    period,
+                    &period,
                     "--cpus",
                     "what the quota is a part of",
                 ));
-                settings.push(Setting::new("cpu.cfs_quota_us", quota, "--cpus", why));
+                settings.push(Setting::new("cpu.cfs_quota_us", &quota, "--cpus", why));
             }
         }
     }
     settings
 }
-// ANCHOR_END: settings
 
 /// Reads the state back: `cpu` is the directory with the controller, `usage` the one that counts time (of either version).
 pub(crate) fn stats(cpu: Option<(Version, &Path)>, usage: Option<(Version, &Path)>) -> Option<CpuStats> {

@@ -47,7 +47,7 @@ impl Setting {
     /// A setting that the user asked for by `limit`.
     pub fn new(
         file: impl Into<String>,
-        value: impl ToString,
+        value: &impl ToString,
         limit: &'static str,
         why: &'static str,
     ) -> Self {
@@ -64,7 +64,6 @@ impl Setting {
     ///
     /// # Errors
     /// [`Error::NoFile`] where the kernel has no such file and the user asked for it; else the write that failed.
-    // ANCHOR: write
     pub fn write(&self, dir: &Path) -> Result<(), Error> {
         let path = dir.join(&self.file);
         if !path.exists() {
@@ -75,7 +74,6 @@ impl Setting {
         }
         write(dir, &self.file, &self.value, self.why)
     }
-    // ANCHOR_END: write
 }
 
 /// Writes `value` into the file `name` of the cgroup `dir`, in one write(2): a cgroup's file takes each write as one command.
@@ -132,7 +130,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_never_made() {
         let dir = tempfile::tempdir().unwrap();
-        let setting = Setting::new("memory.swap.max", 0, "--memory-swap", "a test");
+        let setting = Setting::new("memory.swap.max", &0, "--memory-swap", "a test");
         let error = setting.write(dir.path()).unwrap_err();
         assert!(matches!(error, Error::NoFile { limit: "--memory-swap", .. }), "{error}");
         setting.missing(Missing::Skip).write(dir.path()).unwrap();

@@ -63,7 +63,6 @@ impl Hierarchies {
     }
 
     /// The hierarchies that the text of `mountinfo` and of `cgroup` tell of; version 2's controllers are in neither.
-    // ANCHOR: parse
     pub fn parse(mountinfo: &str, cgroup: &str) -> Self {
         let mut found: Vec<Hierarchy> = Vec::new();
         for mount in mountinfo.lines().filter_map(Mount::parse) {
@@ -100,7 +99,6 @@ impl Hierarchies {
         found.retain(|hierarchy| hierarchy.version == Version::V2 || !hierarchy.controllers.is_empty());
         Self(found)
     }
-    // ANCHOR_END: parse
 
     /// The hierarchy of version 2, where one is mounted. On a hybrid host it may have no controller.
     pub fn v2(&self) -> Option<&Hierarchy> {

@@ -36,12 +36,6 @@ pub const HINTS: &[Hint] = &[
         page: "03-cgroups.html#the-limits",
     },
     Hint {
-        step: "write cpuset.cpus",
-        errno: Errno::EACCES,
-        advice: "the cgroup around it does not have these processors: its cpuset.cpus lists them",
-        page: "03-cgroups.html#the-limits",
-    },
-    Hint {
         step: "mkdir",
         errno: Errno::EROFS,
         advice: "cgroups are mounted read-only here, as inside a container: run it on the host",

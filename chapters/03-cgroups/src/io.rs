@@ -41,7 +41,6 @@ pub struct IoStats {
 const WHY: &str = "above this rate a request waits in the device's queue";
 
 /// What is to be written.
-// ANCHOR: settings
 pub(crate) fn settings(version: Version, limits: &Limits) -> Vec<Setting> {
     limits.io_max.iter().flat_map(|io| of_device(version, io)).collect()
 }
@@ -58,17 +57,16 @@ fn of_device(version: Version, io: &IoMax) -> Vec<Setting> {
     match version {
         Version::V2 => {
             let list: String = given.map(|(key, _, value)| format!(" {key}={value}")).collect();
-            vec![Setting::new("io.max", format!("{device}{list}"), "--io-max", WHY)]
+            vec![Setting::new("io.max", &format!("{device}{list}"), "--io-max", WHY)]
         }
         Version::V1 => given
             .map(|(_, name, value)| {
                 let file = format!("blkio.throttle.{name}_device");
-                Setting::new(file, format!("{device} {value}"), "--io-max", WHY)
+                Setting::new(file, &format!("{device} {value}"), "--io-max", WHY)
             })
             .collect(),
     }
 }
-// ANCHOR_END: settings
 
 /// Reads the state back, a device an entry.
 pub(crate) fn stats(version: Version, dir: &Path) -> Vec<IoStats> {

@@ -71,50 +71,49 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::Invalid`], with the limit named as the user typed it.
-    // ANCHOR: check
     pub fn check(&self) -> Result<(), Error> {
         if let Some(total) = self.memory_swap.and_then(|total| u64::try_from(total).ok()) {
             match self.memory {
                 None => {
                     return invalid(
                         "--memory-swap",
-                        total,
+                        &total,
                         "it counts memory and swap together, so --memory must be given too",
                     );
                 }
                 Some(memory) if total < memory => {
                     return invalid(
                         "--memory-swap",
-                        total,
+                        &total,
                         "it counts memory and swap together, so it cannot be below --memory",
                     );
                 }
                 Some(_) => {}
             }
         } else if let Some(total @ i64::MIN..-1) = self.memory_swap {
-            return invalid("--memory-swap", total, "only -1 stands for no limit");
+            return invalid("--memory-swap", &total, "only -1 stands for no limit");
         }
         if let Some(cpus) = self.cpus
             && !(0.01..=1e6).contains(&cpus)
         {
-            return invalid("--cpus", cpus, "the least is 0.01, a thousandth of a second in each tenth");
+            return invalid("--cpus", &cpus, "the least is 0.01, a thousandth of a second in each tenth");
         }
         if let (Some(cpus), Some(_)) = (self.cpus, self.cpu_max) {
             return invalid(
                 "--cpus",
-                cpus,
+                &cpus,
                 "a quota and a period were given as well, and they say the same thing",
             );
         }
         if let Some(CpuMax { period, .. }) = self.cpu_max
             && !(1000..=1_000_000).contains(&period)
         {
-            return invalid("cpu period", period, "it must be 1000 to 1000000 microseconds");
+            return invalid("cpu period", &period, "it must be 1000 to 1000000 microseconds");
         }
         if let Some(weight) = self.cpu_weight
             && !(1..=10_000).contains(&weight)
         {
-            return invalid("--cpu-weight", weight, "it must be 1 to 10000; 100 is what everybody has");
+            return invalid("--cpu-weight", &weight, "it must be 1 to 10000; 100 is what everybody has");
         }
         for (limit, list) in [("--cpuset", &self.cpuset), ("--cpuset-mems", &self.cpuset_mems)] {
             if let Some(list) = list
@@ -125,10 +124,9 @@ impl Limits {
         }
         Ok(())
     }
-    // ANCHOR_END: check
 }
 
-fn invalid<T>(limit: &'static str, value: impl ToString, reason: &str) -> Result<T, Error> {
+fn invalid<T>(limit: &'static str, value: &impl ToString, reason: &str) -> Result<T, Error> {
     Err(Error::Invalid { limit, value: value.to_string(), reason: reason.to_owned() })
 }
 

@@ -57,13 +57,13 @@ pub(crate) fn settings(version: Version, limits: &Limits, total: u64) -> Vec<Set
     };
     let mut settings: Vec<_> = limits
         .memory
-        .map(|bytes| Setting::new(max, bytes, "--memory", "above this the kernel reclaims, and then kills"))
+        .map(|bytes| Setting::new(max, &bytes, "--memory", "above this the kernel reclaims, and then kills"))
         .into_iter()
         .collect();
     let raises = limits.memory.is_some_and(|memory| memory > total);
     settings.splice(if raises { 0..0 } else { settings.len()..settings.len() }, swap(version, limits));
     settings.extend(limits.memory_reservation.map(|bytes| {
-        Setting::new(low, bytes, "--memory-reservation", "what is left to it when the host runs short")
+        Setting::new(low, &bytes, "--memory-reservation", "what is left to it when the host runs short")
     }));
     settings
 }
@@ -86,7 +86,7 @@ fn swap(version: Version, limits: &Limits) -> Option<Setting> {
         (Version::V1, Some(total)) => ("memory.memsw.limit_in_bytes", total.to_string()),
     };
     let why = "else what does not fit in memory would fill the host's swap";
-    Some(Setting::new(file, value, "--memory-swap", why).missing(missing))
+    Some(Setting::new(file, &value, "--memory-swap", why).missing(missing))
 }
 
 /// The present limit of memory and swap together, which decides in which order the two may be written.

@@ -33,7 +33,7 @@ pub struct PidsStats {
 pub(crate) fn settings(limits: &Limits) -> Vec<Setting> {
     let value = |limit: i64| if limit <= 0 { "max".to_owned() } else { limit.to_string() };
     let why = "at the limit fork fails with EAGAIN, here and nowhere else";
-    limits.pids.map(|limit| Setting::new("pids.max", value(limit), "--pids", why)).into_iter().collect()
+    limits.pids.map(|limit| Setting::new("pids.max", &value(limit), "--pids", why)).into_iter().collect()
 }
 // ANCHOR_END: settings
 

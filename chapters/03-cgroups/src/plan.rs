@@ -76,7 +76,7 @@ pub fn plan(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<V
         match places.iter_mut().find(|place| place.dir == dir) {
             Some(place) => place.controllers.push(controller),
             None => {
-                places.push(Place { version: hierarchy.version, controllers: vec![controller], base, dir })
+                places.push(Place { version: hierarchy.version, controllers: vec![controller], base, dir });
             }
         }
     }

@@ -173,7 +173,9 @@ fn signal_all(dir: &Path) {
             "they are in a cgroup that is to go",
         )
         .run(|| {
-            all.iter().for_each(|&pid| drop(kill(pid, Signal::SIGKILL)));
+            for &pid in &all {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
             Ok::<_, Errno>(())
         });
     }

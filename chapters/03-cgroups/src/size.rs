@@ -7,7 +7,6 @@
 ///
 /// # Errors
 /// A sentence that says what is wrong, for the command line's message.
-// ANCHOR: size
 pub fn parse(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
@@ -31,9 +30,9 @@ pub fn parse(text: &str) -> Result<u64, String> {
     // Six digits after the point are more than anybody types, and exact where a float would not be.
     let digits = fraction.get(..fraction.len().min(6)).unwrap_or("");
     let part: u64 = format!("{digits:0<6}").parse().map_err(|_| wrong())?;
-    Ok(bytes + ((u128::from(part) << shift) / 1_000_000) as u64)
+    let part = (u128::from(part) << shift) / 1_000_000;
+    Ok(bytes + u64::try_from(part).map_err(|_| too_large())?)
 }
-// ANCHOR_END: size
 
 /// `bytes` in the largest unit of which there is at least one, with one digit after the point: `63.9m`.
 pub fn human(bytes: u64) -> String {
@@ -44,7 +43,7 @@ pub fn human(bytes: u64) -> String {
     if unit == 0 {
         return format!("{bytes}b");
     }
-    let tenths = u128::from(bytes) * 10 >> (10 * unit);
+    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     let letter = ["b", "k", "m", "g", "t"][unit];
     match tenths % 10 {
         0 => format!("{}{letter}", tenths / 10),
