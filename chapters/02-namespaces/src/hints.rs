@@ -95,12 +95,6 @@ pub const HINTS: &[Hint] = &[
         advice: "the rootfs has a file where a directory must be",
         page: MOUNTS,
     },
-    Hint {
-        step: "pivot_root",
-        errno: Errno::EBUSY,
-        advice: "the new root and the old are one mount: the rootfs must be another directory than /",
-        page: PIVOT,
-    },
     Hint { step: "pivot_root", errno: Errno::EINVAL, advice: "the reason stands above", page: PIVOT },
     Hint {
         step: "sethostname",
