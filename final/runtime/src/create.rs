@@ -1,11 +1,27 @@
 //! Make a container, and let its program run.
+//!
+//! Order: read the configuration whole -> cgroup -> namespaces, and the init process in them, which begins to mount at once ->
+//! back to the caller, who makes the network meanwhile -> start -> exec. What fails is undone in reverse.
+//!
+//! See `init` for the other side; runtime-spec: runtime.md, "Lifecycle".
 
+use std::fmt;
+use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use ::cgroups::Cgroup;
+use ::namespaces::{Created, ExitStatus, Running};
+use oci_spec::runtime::{Linux, Spec};
+use rustix::event::{EventfdFlags, eventfd};
+use step::{StepError, step};
 
-use crate::Error;
+use crate::devices::Devices;
+use crate::init::{Init, Root, Wait};
+use crate::namespaces::Namespaces;
+use crate::program::Program;
+use crate::stdio::Prepared;
+use crate::{Error, cgroups, mounts};
 
 /// What a container is made of.
 #[derive(Debug)]
@@ -33,7 +49,7 @@ pub enum Rootfs {
     Bundle,
     /// An overlay, mounted inside the container's own mount namespace, on the configuration's `root.path`
     /// (a directory, made if it is not there): the host's mount table never shows it.
-    Overlay(crate::pending::Overlay),
+    Overlay(unionfs::Overlay),
 }
 
 /// What the process reads from and writes to.
@@ -63,54 +79,96 @@ pub enum Network {
     Inherit,
     /// `lo` is brought up.
     LoopbackOnly,
-    /// `lo`, and `eth0` with this address and route. The link itself is made by the caller between [`create`] and
+    /// `lo`, and `eth0` with this address and route. The link itself is made by the caller between [`create()`] and
     /// [`Container::start`].
-    Interface(crate::pending::Interface),
+    Interface(network::inside::Interface),
 }
 
-/// A container that has been created: its namespaces are there, its init process waits.
+/// A container that has been created: its namespaces are there, its init process waits. Where it is dropped the init process
+/// notices and ends; [`Container::discard`] also waits for that and removes the cgroup.
 #[derive(Debug)]
-pub struct Container {}
+pub struct Container {
+    created: Created,
+    cgroup: Option<Cgroup>,
+    /// Written to when the init process's network link is there.
+    gate: Option<OwnedFd>,
+    wants_terminal: bool,
+}
 
 impl Container {
     /// The init process, as the host numbers it.
     pub fn pid(&self) -> i32 {
-        unimplemented!()
+        self.created.pid().as_raw()
     }
+
     /// A descriptor that stands for the init process.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        unimplemented!()
+        self.created.pidfd()
     }
-    /// The container's cgroup; none where the configuration needs none or the user may not make one.
-    pub fn cgroup(&self) -> Option<&crate::pending::Cgroup> {
-        unimplemented!()
+
+    /// The container's cgroup; none where the user may not make one and the configuration needs none.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
     }
+
     /// Takes the terminal's master end; waits until the init process has made it. None without [`Stdio::Terminal`].
     ///
     /// # Errors
     /// What the init process met before it.
     pub fn terminal(&mut self) -> Result<Option<OwnedFd>, Error> {
-        unimplemented!()
+        if !std::mem::take(&mut self.wants_terminal) {
+            return Ok(None);
+        }
+        self.created.wait_ready()?;
+        Ok(self.created.take_terminal())
     }
+
     /// Lets the container's program run; comes back when it does (execve succeeded).
     ///
     /// # Errors
     /// What the init process met. The container and its cgroup are gone then.
     pub fn start(self) -> Result<Started, Error> {
-        unimplemented!()
+        if let Some(gate) = &self.gate {
+            step(
+                "write",
+                format_args!("eventfd"),
+                "the network link is there: the init process may configure it",
+            )
+            .run(|| rustix::io::write(gate, &1u64.to_ne_bytes()))?;
+        }
+        match self.created.proceed() {
+            Ok(running) => Started::new(running, self.cgroup),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = self.cgroup.map(Cgroup::remove);
+                Err(error.into())
+            }
+        }
     }
+
     /// Undoes it: kills the init process and removes the cgroup.
     ///
     /// # Errors
     /// The step that failed.
     pub fn discard(self) -> Result<(), Error> {
-        unimplemented!()
+        let aborted = self.created.abort();
+        if let Some(cgroup) = self.cgroup {
+            cgroup.remove()?;
+        }
+        Ok(aborted?)
     }
 }
 
 /// A process that runs in a container.
 #[derive(Debug)]
-pub struct Started {}
+pub struct Started {
+    pid: i32,
+    pidfd: OwnedFd,
+    running: Option<Running>,
+    ended: Ended,
+    cgroup: Option<Cgroup>,
+    terminal: Option<OwnedFd>,
+}
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,47 +189,247 @@ impl Ended {
     }
 }
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exit status {status}"),
+            Self::Signaled(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus::Exited(status) => Self::Exited(status),
+            ExitStatus::Signaled(signal) => Self::Signaled(signal),
+        }
+    }
+}
+
 impl Started {
+    pub(crate) fn new(mut running: Running, cgroup: Option<Cgroup>) -> Result<Self, Error> {
+        let pid = running.pid().as_raw();
+        let pidfd =
+            running.pidfd().try_clone_to_owned().map_err(|error| StepError::new("dup", "pidfd", error))?;
+        let terminal = running.terminal.take();
+        Ok(Self { pid, pidfd, running: Some(running), ended: Ended::Exited(0), cgroup, terminal })
+    }
+
     /// The process, as the host numbers it.
     pub fn pid(&self) -> i32 {
-        unimplemented!()
+        self.pid
     }
+
     /// A descriptor that stands for it, and that is readable when it has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        unimplemented!()
+        use std::os::fd::AsFd as _;
+        self.pidfd.as_fd()
     }
+
     /// The container's cgroup; none for a process started with [`exec()`](crate::exec()).
-    pub fn cgroup(&self) -> Option<&crate::pending::Cgroup> {
-        unimplemented!()
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
     }
+
     /// Takes the terminal's master end, for [`Stdio::Terminal`]; none once it was taken.
     pub fn terminal(&mut self) -> Option<OwnedFd> {
-        unimplemented!()
+        self.terminal.take()
     }
-    /// Waits for its end.
+
+    /// Waits for its end and reaps it; after that, says again how it ended.
     ///
     /// # Errors
     /// The step that failed.
     pub fn wait(&mut self) -> Result<Ended, Error> {
-        unimplemented!()
+        if let Some(running) = self.running.take() {
+            self.ended = running.wait()?.into();
+        }
+        Ok(self.ended)
     }
+
     /// Kills what is left in the container's cgroup and removes it. Does nothing for a process started with `exec`.
     ///
     /// # Errors
     /// The step that failed.
     pub fn remove(self) -> Result<(), Error> {
-        unimplemented!()
+        match self.cgroup {
+            Some(cgroup) => Ok(cgroup.remove()?),
+            None => Ok(()),
+        }
     }
 }
 
 /// Makes a container out of `create`: namespaces, cgroup, and an init process that mounts at once and then waits for
 /// [`Container::start`]. Nothing is left behind where it fails.
 ///
-/// The calling process must have one thread. The container dies with it (`PR_SET_PDEATHSIG`).
+/// The calling process must have one thread. The container dies with that thread (`PR_SET_PDEATHSIG`), except where it becomes
+/// a program that is set-user-id: the kernel forgets it then.
 ///
 /// # Errors
 /// [`Error::Config`] before anything is changed; else the step that failed.
 pub fn create(create: Create<'_>) -> Result<Container, Error> {
-    let _ = (create.bundle, PathBuf::new());
-    unimplemented!()
+    build(create, None)
+}
+
+/// The same for a container that outlives this process and is started by whoever writes a byte into `fifo`, which is open for
+/// reading and writing. Comes back when the init process waits for that. The terminal's master end comes along.
+///
+/// # Errors
+/// As for [`create()`], and what the init process met.
+pub fn create_detached(create: Create<'_>, fifo: OwnedFd) -> Result<(Container, Option<OwnedFd>), Error> {
+    let mut container = build(create, Some(fifo))?;
+    match container.created.wait_ready() {
+        Ok(()) => {
+            let terminal = container.created.take_terminal();
+            Ok((container, terminal))
+        }
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = container.cgroup.map(Cgroup::remove);
+            Err(error.into())
+        }
+    }
+}
+
+fn build(create: Create<'_>, fifo: Option<OwnedFd>) -> Result<Container, Error> {
+    let Create { id, spec, bundle, rootfs, stdio, network, init } = create;
+    let missing = |field| Error::config(field, "it is missing");
+    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+    refuse_unsupported(spec, linux)?;
+    let namespaces = Namespaces::new(linux)?;
+    let program = Program::new(process, linux.seccomp().as_ref(), fifo.is_none())?;
+    let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+    let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
+    let (root, mapped) = new_root(rootfs, &root_path, &namespaces)?;
+    let gate = gate(&network)?;
+    let wants_terminal = matches!(stdio, Stdio::Terminal(_));
+    let cgroup = cgroups::create(id, linux)?;
+    let made = |gate: Option<&OwnedFd>| {
+        let init = Init {
+            entrance: cgroup.as_ref().map(Cgroup::entrance).transpose()?,
+            new: namespaces.new.clone(),
+            root,
+            mounts: mounts::plan(spec, bundle, &namespaces, cgroup.as_ref())?,
+            devices: Devices::new(linux),
+            hostname: spec.hostname().clone(),
+            domainname: spec.domainname().clone(),
+            sysctl: sysctl(linux)?,
+            stdio: Prepared::new(stdio),
+            readonly_root,
+            masked: linux.masked_paths().clone().unwrap_or_default(),
+            readonly: linux.readonly_paths().clone().unwrap_or_default(),
+            network,
+            program,
+            reaper: init,
+            wait: match fifo {
+                Some(fifo) => Wait::Fifo(fifo),
+                None => Wait::Runtime(gate.map(copy).transpose()?),
+            },
+        };
+        let into_cgroup = cgroup.as_ref().map(Cgroup::directory).transpose()?.flatten();
+        let config = namespaces.config(into_cgroup, mapped, init.program.die_with_parent);
+        Ok::<_, Error>(::namespaces::spawn(&config, |end| init.run(end))?)
+    };
+    match made(gate.as_ref()) {
+        Ok(created) => Ok(Container { created, cgroup, gate, wants_terminal }),
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = cgroup.map(Cgroup::remove);
+            Err(error)
+        }
+    }
+}
+
+/// What is in the specification, and not in this runtime: better an error than a container that is less confined than asked.
+fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
+    let process = spec.process().as_ref();
+    let asked = [
+        ("hooks", spec.hooks().is_some()),
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+        ("linux.personality", linux.personality().is_some()),
+        ("linux.memoryPolicy", linux.memory_policy().is_some()),
+        ("linux.netDevices", linux.net_devices().is_some()),
+        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
+        (
+            "process.apparmorProfile",
+            process.is_some_and(|it| it.apparmor_profile().as_ref().is_some_and(|name| !name.is_empty())),
+        ),
+        (
+            "process.selinuxLabel",
+            process.is_some_and(|it| it.selinux_label().as_ref().is_some_and(|name| !name.is_empty())),
+        ),
+        ("process.scheduler", process.is_some_and(|it| it.scheduler().is_some())),
+        ("process.ioPriority", process.is_some_and(|it| it.io_priority().is_some())),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((field, _)) => Err(Error::config(*field, "it is not supported yet")),
+        None => Ok(()),
+    }
+}
+
+/// Where owners of files are shown under other ids, root makes the mount before the clone, while it is still root outside.
+fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces) -> Result<(Root, Vec<OwnedFd>), Error> {
+    match rootfs {
+        Rootfs::Bundle if !path.is_dir() => {
+            let source = std::io::ErrorKind::NotADirectory.into();
+            Err(Error::File { path: path.to_owned(), source })
+        }
+        Rootfs::Bundle if namespaces.shifted() && nix::unistd::geteuid().is_root() => {
+            let mount = ::namespaces::new_root::detached(path)?;
+            Ok((Root::Detached(copy(&mount)?), vec![mount]))
+        }
+        Rootfs::Bundle => Ok((Root::Directory(path.to_owned()), Vec::new())),
+        Rootfs::Overlay(overlay) => {
+            if !path.is_dir() {
+                step(
+                    "mkdir",
+                    format_args!("{}", path.display()),
+                    "the overlay is mounted here, in the container's mount namespace",
+                )
+                .run(|| fs::create_dir_all(path))?;
+            }
+            Ok((Root::Overlay(overlay, path.to_owned()), Vec::new()))
+        }
+    }
+}
+
+/// The init process waits at it until the caller has made the network link. Where this process dies, the other does too.
+fn gate(network: &Network) -> Result<Option<OwnedFd>, Error> {
+    let Network::Interface(_) = network else { return Ok(None) };
+    let made = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| StepError::new("eventfd", "", errno))?;
+    Ok(Some(made))
+}
+
+fn copy(fd: &OwnedFd) -> Result<OwnedFd, Error> {
+    Ok(fd.try_clone().map_err(|error| StepError::new("dup", "", error))?)
+}
+
+/// Settings of the kernel that belong to a namespace; any other would be the machine's.
+fn sysctl(linux: &Linux) -> Result<Vec<(String, String)>, Error> {
+    let mut settings = Vec::new();
+    for (name, value) in linux.sysctl().iter().flatten() {
+        let ipc = [
+            "kernel.msgmax",
+            "kernel.msgmnb",
+            "kernel.msgmni",
+            "kernel.sem",
+            "kernel.shmall",
+            "kernel.shmmax",
+        ];
+        let own = name.starts_with("net.")
+            || name.starts_with("fs.mqueue.")
+            || name.starts_with("kernel.shm")
+            || ipc.contains(&name.as_str());
+        if !own || name.contains("..") || name.contains('/') {
+            return Err(Error::config(
+                format!("linux.sysctl.{name}"),
+                "it is not a setting of the container's own namespaces",
+            ));
+        }
+        settings.push((name.clone(), value.clone()));
+    }
+    settings.sort();
+    Ok(settings)
 }

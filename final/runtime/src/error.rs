@@ -27,14 +27,12 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
-    /// The init process failed; its stage, its step and its exit status came back.
-    #[error("{message}")]
-    Init {
-        /// The whole report: the step, the reason, the kernel's answer.
-        message: String,
-        /// 125, 126 or 127.
-        exit_code: u8,
-    },
+    /// The namespaces, or the init process: its stage, its step and its exit status came back.
+    #[error("{0}")]
+    Namespaces(#[from] namespaces::Error),
+    /// The cgroup.
+    #[error("{0}")]
+    Cgroup(#[from] cgroups::Error),
 }
 
 impl Error {
@@ -45,7 +43,7 @@ impl Error {
     /// The exit status that Docker gives for it: 127 not found, 126 cannot be run, 125 everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Init { exit_code, .. } => *exit_code,
+            Self::Namespaces(error) => error.exit_code(),
             _ => 125,
         }
     }

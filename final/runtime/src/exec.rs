@@ -1,8 +1,18 @@
 //! Start one more process in a running container.
+//!
+//! It joins what the container's first process is in: namespaces and cgroup; and what it may do is limited in the same way, with
+//! the same filter. Chapter 2 sees to the namespaces, and marks the process before it enters so that nobody inside may look into
+//! it: until exec it is the host's program with the host's memory.
+//!
+//! Order: cgroup -> namespaces -> standard descriptors -> the same restrictions as the first process -> exec.
 
+use ::namespaces::{Config, join};
+use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
-use crate::{Error, Started, Stdio};
+use crate::program::Program;
+use crate::stdio::Prepared;
+use crate::{Error, Started, Stdio, cgroups, process};
 
 /// One more process for a container that runs.
 #[derive(Debug)]
@@ -19,11 +29,31 @@ pub struct Exec<'a> {
     pub stdio: Stdio,
 }
 
-/// Starts it; comes back when the program runs (execve succeeded). It dies with the calling process.
+/// Starts it; comes back when the program runs (execve succeeded). The calling process must have one thread, and the new process
+/// dies with it.
 ///
 /// # Errors
 /// What it met on the way, with Docker's exit status.
 pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
-    let _ = exec;
-    unimplemented!()
+    let linux = exec.spec.linux().as_ref().ok_or_else(|| Error::config("linux", "it is missing"))?;
+    let program = Program::new(exec.process, linux.seccomp().as_ref(), true)?;
+    let stdio = Prepared::new(exec.stdio);
+    let cgroup = cgroups::open(exec.id, linux)?;
+    let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;
+    let into_cgroup = cgroup.as_ref().map(::cgroups::Cgroup::directory).transpose()?.flatten();
+    let config = Config { into_cgroup, die_with_parent: true, ..Config::default() };
+    let created = join(Pid::from_raw(exec.pid), config, |end| {
+        let stage = ::namespaces::StageError::at("exec");
+        if let Some(entrance) = &entrance {
+            entrance.enter().map_err(&stage)?;
+        }
+        process::keyring().map_err(&stage)?;
+        process::oom_score_adj(program.oom_score_adj).map_err(&stage)?;
+        // A terminal is bound at /dev/console for the first process alone.
+        stdio.apply(end, false)?;
+        program.restrict()?;
+        end.wait_to_proceed()?;
+        program.exec()
+    })?;
+    Started::new(created.proceed()?, None)
 }

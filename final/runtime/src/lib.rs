@@ -6,27 +6,46 @@
 //! | file | field | mechanism |
 //! |---|---|---|
 //! | `namespaces` | `linux.namespaces`, `uidMappings` | chapter 2 |
-//! | `mounts`, `masked` | `mounts`, `linux.maskedPaths`, `readonlyPaths`, `root.readonly` | chapters 2 and 4 |
+//! | `mounts`, `masked`, `devices` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices` | chapters 2 and 4 |
 //! | `cgroups` | `linux.resources`, `cgroupsPath` | chapter 3 |
-//! | `capabilities`, `seccomp`, `process` | `process`, `linux.seccomp` | here |
+//! | `stdio` | `process.terminal` | chapter 2 |
+//! | [`capabilities`], [`seccomp`], `process` | `process`, `linux.seccomp` | here |
 //!
-//! [`create`] makes the container and stops before the user's program; [`Container::start`] lets it run; [`exec()`] starts one
+//! [`create()`] makes the container and stops before the user's program; [`Container::start`] lets it run; [`exec()`] starts one
 //! more process in it. [`defaults`] says what a container gets when nobody asks for anything else.
-//! In reading order: [`defaults`], [`create`](mod@create), `init`, then the mechanisms, then [`exec`](mod@exec).
+//!
+//! In reading order: [`defaults`], [`create`](mod@create), `init`, `program`, then the mechanisms, then [`exec`](mod@exec).
+//! Beside them: [`own_exe`], which keeps a container's hands off the program that started it.
 //!
 //! See the runtime-spec: config.md, config-linux.md, runtime.md.
 
-pub mod capabilities;
-pub mod create;
 pub mod defaults;
-pub mod error;
-pub mod exec;
+
+pub mod create;
+mod init;
+mod program;
+
+mod cgroups;
+mod devices;
 mod masked;
-pub mod pending;
+mod mounts;
+mod namespaces;
+mod stdio;
+
+pub mod capabilities;
 mod process;
 pub mod seccomp;
 
-pub use create::{Container, Create, Ended, Network, Rootfs, Started, Stdio, WindowSize, create};
+pub mod exec;
+
+pub mod error;
+pub mod hints;
+pub mod own_exe;
+
+pub use create::{
+    Container, Create, Ended, Network, Rootfs, Started, Stdio, WindowSize, create, create_detached,
+};
 pub use defaults::Defaults;
 pub use error::Error;
 pub use exec::{Exec, exec};
+pub use hints::HINTS;

@@ -33,14 +33,22 @@ pub(crate) fn apply(masked: &[String], readonly: &[String]) -> Result<(), StepEr
     masked.iter().try_for_each(|path| covers.cover(root.as_fd(), path))
 }
 
-/// Mounts `/` onto its own mount again, read-only, without those that lie on it (`root.readonly`).
+/// Makes directories read-only, without the mounts that lie in them: `/` for `root.readonly`.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn readonly_root() -> Result<(), StepError> {
+pub(crate) fn close(paths: &[String]) -> Result<(), StepError> {
     let root = open_root()?;
-    step("mount_setattr", format_args!("/ MOUNT_ATTR_RDONLY"), "nothing in the image can be changed")
-        .run(|| set_readonly(root.as_fd(), false))
+    for path in paths {
+        let Some(directory) = find(root.as_fd(), path)? else { continue };
+        step(
+            "mount_setattr",
+            format_args!("{path} MOUNT_ATTR_RDONLY"),
+            "nothing can be made or changed here",
+        )
+        .run(|| set_attributes(directory.as_fd(), libc::MOUNT_ATTR_RDONLY, false))?;
+    }
+    Ok(())
 }
 
 fn open_root() -> Result<OwnedFd, StepError> {
@@ -50,7 +58,7 @@ fn open_root() -> Result<OwnedFd, StepError> {
 
 /// Opens what is at `path`; none where nothing is.
 fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, StepError> {
-    let inside = path.trim_start_matches('/');
+    let inside = Path::new(".").join(path.trim_start_matches('/'));
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(root, inside, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
         Ok(fd) => Ok(Some(fd)),
@@ -68,7 +76,7 @@ fn protect(root: BorrowedFd<'_>, path: &str) -> Result<(), StepError> {
     )
     .run(|| {
         let copy = clone(target.as_fd(), true)?;
-        set_readonly(copy.as_fd(), true)?;
+        set_attributes(copy.as_fd(), libc::MOUNT_ATTR_RDONLY, true)?;
         attach(copy.as_fd(), target.as_fd())
     })
 }
@@ -138,7 +146,7 @@ fn held(fd: &Option<OwnedFd>) -> BorrowedFd<'_> {
 }
 
 /// A detached copy of the mount and directory at `fd`.
-fn clone(fd: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn clone(fd: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
@@ -147,17 +155,20 @@ fn clone(fd: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
     open_tree(fd, c"", flags)
 }
 
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", target, c"", flags)
 }
 
 /// mount_setattr(2), which neither nix nor rustix has.
 #[allow(unsafe_code)]
-fn set_readonly(mount: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<()> {
+pub(crate) fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: u64,
+    recursive: bool,
+) -> rustix::io::Result<()> {
     use std::os::fd::AsRawFd;
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, the attributes are a structure of the size that is given, both outlive the call,
     // and the descriptor is borrowed for it.

@@ -197,7 +197,7 @@ mod tests {
 
     fn default(capabilities: &[Capability]) -> Filter {
         let capabilities: Capabilities = capabilities.iter().copied().collect();
-        compile(&profile::docker_default(&capabilities).unwrap()).unwrap()
+        compile(&profile::docker_default(&capabilities)).unwrap()
     }
 
     #[test]

@@ -13,12 +13,11 @@
 use std::collections::BTreeSet;
 
 use oci_spec::runtime::{
-    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg,
-    LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
+    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder,
+    LinuxSeccompOperator, LinuxSyscall,
 };
 
 use super::calls;
-use crate::Error;
 
 /// Given to nobody.
 const NEVER: &[&str] = &[
@@ -145,10 +144,7 @@ const AF_ALG: u64 = 38;
 const AF_VSOCK: u64 = 40;
 
 /// The filter for a container that has these capabilities in its bounding set.
-///
-/// # Errors
-/// Never, as long as the builders of the oci-spec crate know their fields.
-pub fn docker_default(capabilities: &Capabilities) -> Result<LinuxSeccomp, Error> {
+pub fn docker_default(capabilities: &Capabilities) -> LinuxSeccomp {
     let mut allowed: BTreeSet<&str> =
         calls::ALL.iter().flat_map(|abi| abi.calls()).map(|(name, _)| name).collect();
     for name in NEVER.iter().chain(BY_ARGUMENTS) {
@@ -161,35 +157,34 @@ pub fn docker_default(capabilities: &Capabilities) -> Result<LinuxSeccomp, Error
             }
         }
     }
-    let mut rules = vec![rule(allowed.into_iter(), LinuxSeccompAction::ScmpActAllow, None, &[])?];
-    let allow =
-        |name, argument| rule([name].into_iter(), LinuxSeccompAction::ScmpActAllow, None, &[argument]);
+    let allowed: Vec<_> = allowed.into_iter().collect();
+    let mut rules = vec![allow(&allowed, None)];
     if capabilities.contains(&Capability::SysAdmin) {
-        rules.push(rule(["clone", "clone3"].into_iter(), LinuxSeccompAction::ScmpActAllow, None, &[])?);
+        rules.push(allow(&["clone", "clone3"], None));
     } else {
-        let no_namespace = argument(LinuxSeccompOperator::ScmpCmpMaskedEq, NEW_NAMESPACES, Some(0))?;
-        rules.push(allow("clone", no_namespace)?);
+        rules.push(allow(&["clone"], Some((LinuxSeccompOperator::ScmpCmpMaskedEq, NEW_NAMESPACES))));
         // Its flags lie behind a pointer. ENOSYS makes C libraries use clone.
-        let enosys = u32::try_from(libc::ENOSYS).ok();
-        rules.push(rule(["clone3"].into_iter(), LinuxSeccompAction::ScmpActErrno, enosys, &[])?);
+        let mut clone3 = allow(&["clone3"], None);
+        clone3.set_action(LinuxSeccompAction::ScmpActErrno).set_errno_ret(u32::try_from(libc::ENOSYS).ok());
+        rules.push(clone3);
     }
     for personality in PERSONALITIES {
-        rules.push(allow("personality", argument(LinuxSeccompOperator::ScmpCmpEq, personality, None)?)?);
+        rules.push(allow(&["personality"], Some((LinuxSeccompOperator::ScmpCmpEq, personality))));
     }
-    for (operator, family) in [
+    for family in [
         (LinuxSeccompOperator::ScmpCmpLt, AF_ALG),
         (LinuxSeccompOperator::ScmpCmpEq, AF_ALG + 1),
         (LinuxSeccompOperator::ScmpCmpGt, AF_VSOCK),
     ] {
-        rules.push(allow("socket", argument(operator, family, None)?)?);
+        rules.push(allow(&["socket"], Some(family)));
     }
-    LinuxSeccompBuilder::default()
-        .default_action(LinuxSeccompAction::ScmpActErrno)
-        .default_errno_ret(1u32)
-        .architectures(architectures())
-        .syscalls(rules)
-        .build()
-        .map_err(|error| Error::config("linux.seccomp", error))
+    let mut seccomp = LinuxSeccomp::default();
+    seccomp
+        .set_default_action(LinuxSeccompAction::ScmpActErrno)
+        .set_default_errno_ret(u32::try_from(libc::EPERM).ok())
+        .set_architectures(Some(architectures()))
+        .set_syscalls(Some(rules));
+    seccomp
 }
 
 fn architectures() -> Vec<Arch> {
@@ -200,27 +195,16 @@ fn architectures() -> Vec<Arch> {
     }
 }
 
-fn rule<'a>(
-    names: impl Iterator<Item = &'a str>,
-    action: LinuxSeccompAction,
-    errno: Option<u32>,
-    arguments: &[LinuxSeccompArg],
-) -> Result<LinuxSyscall, Error> {
-    let mut builder =
-        LinuxSyscallBuilder::default().names(names.map(str::to_owned).collect::<Vec<_>>()).action(action);
-    if let Some(errno) = errno {
-        builder = builder.errno_ret(errno);
+/// A rule that allows these calls, where a test of the first argument is given only if it holds. (`MaskedEq` compares with 0.)
+fn allow(names: &[&str], first: Option<(LinuxSeccompOperator, u64)>) -> LinuxSyscall {
+    let mut rule = LinuxSyscall::default();
+    rule.set_names(names.iter().map(|name| (*name).to_owned()).collect())
+        .set_action(LinuxSeccompAction::ScmpActAllow);
+    if let Some((op, value)) = first {
+        // The builder has a default for each field, so it cannot fail.
+        let argument =
+            LinuxSeccompArgBuilder::default().index(0usize).value(value).value_two(0u64).op(op).build();
+        rule.set_args(Some(vec![argument.unwrap_or_default()]));
     }
-    if !arguments.is_empty() {
-        builder = builder.args(arguments.to_vec());
-    }
-    builder.build().map_err(|error| Error::config("linux.seccomp.syscalls", error))
-}
-
-fn argument(op: LinuxSeccompOperator, value: u64, value_two: Option<u64>) -> Result<LinuxSeccompArg, Error> {
-    let mut builder = LinuxSeccompArgBuilder::default().index(0usize).value(value).op(op);
-    if let Some(value) = value_two {
-        builder = builder.value_two(value);
-    }
-    builder.build().map_err(|error| Error::config("linux.seccomp.syscalls.args", error))
+    rule
 }

@@ -1,0 +1,50 @@
+//! What to do when a step of the runtime fails. A caller appends the chapters' tables: the steps are mostly theirs.
+
+use nix::errno::Errno;
+use step::Hint;
+
+/// The runtime's own hints.
+pub const HINTS: &[Hint] = &[
+    Hint {
+        step: "seccomp",
+        errno: Errno::EACCES,
+        advice: "without CAP_SYS_ADMIN a filter needs process.noNewPrivileges in config.json",
+        page: "engine.html#system-calls",
+    },
+    Hint {
+        step: "setrlimit",
+        errno: Errno::EPERM,
+        advice: "the hard limit of this host is lower: `ulimit -Hn` shows it for open files; ask for less, or raise it as root",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "write /proc/self/oom_score_adj",
+        errno: Errno::EACCES,
+        advice: "only CAP_SYS_RESOURCE may lower it below what the caller has: leave it out",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "setgroups",
+        errno: Errno::EPERM,
+        advice: "additional groups need subordinate group ids: install uidmap and see /etc/subgid",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "setresuid",
+        errno: Errno::EINVAL,
+        advice: "this user id is not mapped into the container: an ordinary user needs subordinate ids, from uidmap and /etc/subuid",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "setresgid",
+        errno: Errno::EINVAL,
+        advice: "this group id is not mapped into the container: an ordinary user needs subordinate ids, from uidmap and /etc/subgid",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "mount_setattr",
+        errno: Errno::ENOSYS,
+        advice: "mount_setattr(2) came with Linux 5.12: a newer kernel is needed",
+        page: "engine.html#paths",
+    },
+];

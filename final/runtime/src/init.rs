@@ -1,0 +1,205 @@
+//! The init process, from the clone to the exec: what it does, in which order, and why there.
+//!
+//! ```text
+//!  keyring, cgroup, cgroup namespace        first of all, so that what follows is counted
+//!  propagation, root file system, mounts    while the host's tree can still be seen
+//!  devices
+//!  pivot_root                               from here on nothing of the host can be named
+//!  host name, sysctl
+//!  terminal                                 in the container's own devpts
+//!  masked and read-only paths
+//!  ------ "ready" ------
+//!  network                                  when the runtime process has put a link there
+//!  limits, user, capabilities, filter       see `program`
+//!  ------ wait for "start" ------
+//!  exec
+//! ```
+//!
+//! Each stage's errors carry its name back to the runtime process.
+
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use ::cgroups::Entrance;
+use ::namespaces::{
+    InitEnd, Kind, StageError, cgroup_namespace, hostname, inside, new_root, pivot_root, reaper,
+};
+use step::{StepError, step};
+use unionfs::Overlay;
+
+use crate::create::Network;
+use crate::devices::Devices;
+use crate::program::Program;
+use crate::stdio::Prepared;
+use crate::{masked, mounts, process};
+
+/// The root file system as the init process finds it.
+#[derive(Debug)]
+pub(crate) enum Root {
+    /// A directory, to be made a mount.
+    Directory(PathBuf),
+    /// A mount that root has made before the clone, because owners are mapped in it: its number among the config's.
+    Detached(OwnedFd),
+    /// An overlay, to be mounted on this directory.
+    Overlay(Overlay, PathBuf),
+}
+
+/// Everything that the init process needs. Nothing is looked up later.
+#[derive(Debug)]
+pub(crate) struct Init {
+    pub(crate) entrance: Option<Entrance>,
+    /// Its own namespaces.
+    pub(crate) new: Vec<Kind>,
+    pub(crate) root: Root,
+    pub(crate) mounts: mounts::Plan,
+    pub(crate) devices: Devices,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) sysctl: Vec<(String, String)>,
+    pub(crate) stdio: Prepared,
+    pub(crate) readonly_root: bool,
+    pub(crate) masked: Vec<String>,
+    pub(crate) readonly: Vec<String>,
+    pub(crate) network: Network,
+    pub(crate) program: Program,
+    /// Whether pid 1 is an init process of ours.
+    pub(crate) reaper: bool,
+    pub(crate) wait: Wait,
+}
+
+/// What the init process waits for before it becomes the program.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// The runtime process; and, for the network, a number in this eventfd(2) before that.
+    Runtime(Option<OwnedFd>),
+    /// Somebody who writes into this FIFO: the runtime process is gone by then.
+    Fifo(OwnedFd),
+}
+
+impl Init {
+    /// The straight line.
+    ///
+    /// # Errors
+    /// The stage that failed.
+    pub(crate) fn run(mut self, end: &mut InitEnd) -> Result<Infallible, StageError> {
+        let in_user_namespace = self.new.contains(&Kind::User);
+        process::keyring().map_err(StageError::at("keyring"))?;
+        process::oom_score_adj(self.program.oom_score_adj).map_err(StageError::at("oom_score_adj"))?;
+        if let Some(entrance) = self.entrance.take() {
+            entrance.enter().map_err(StageError::at("cgroup"))?;
+        }
+        if self.new.contains(&Kind::Cgroup) {
+            cgroup_namespace().map_err(StageError::at("cgroup"))?;
+        }
+        if !in_user_namespace {
+            // In a user namespace it would hide this process from the very user who must reach it, to attach a network.
+            process::undumpable().map_err(StageError::at("dumpable"))?;
+        }
+        self.enter_root(in_user_namespace)?;
+        self.names().map_err(StageError::at("names"))?;
+        self.stdio.apply(end, self.mounts.own_dev)?;
+        self.close_paths().map_err(StageError::at("paths"))?;
+        self.join_network(end)?;
+        self.program.restrict()?;
+        match &self.wait {
+            Wait::Runtime(_) => {
+                end.ready()?;
+                end.wait_to_proceed()?;
+            }
+            Wait::Fifo(fifo) => {
+                end.ready()?;
+                wait_for_writer(fifo).map_err(StageError::at("start"))?;
+            }
+        }
+        if self.reaper { reaper::run(end, || self.program.exec()) } else { self.program.exec() }
+    }
+
+    /// Makes the new root, with all that is mounted in it, and swaps it for the host's.
+    fn enter_root(&mut self, in_user_namespace: bool) -> Result<(), StageError> {
+        let stage = StageError::at("rootfs");
+        inside::private().map_err(&stage)?;
+        let root = match &self.root {
+            Root::Directory(path) => attached(new_root::detached(path).map_err(&stage)?)?,
+            Root::Detached(mount) => {
+                attached(mount.try_clone().map_err(|error| StepError::new("dup", "rootfs", error))?)?
+            }
+            Root::Overlay(overlay, target) => {
+                overlay.mount(target).map_err(|error| StageError::new("rootfs", &error, 125))?;
+                new_root::mounted(target).map_err(&stage)?
+            }
+        };
+        ::namespaces::mounts::apply(root.as_fd(), &self.mounts.mounts).map_err(StageError::at("mounts"))?;
+        if self.mounts.own_dev {
+            ::namespaces::devices::create(root.as_fd(), in_user_namespace)
+                .and_then(|()| self.devices.create(root.as_fd(), in_user_namespace))
+                .and_then(|()| self.devices.confine(root.as_fd(), in_user_namespace))
+                .map_err(StageError::at("devices"))?;
+        }
+        pivot_root::enter(root.as_fd())
+            .map_err(|error| StageError::new("pivot_root", &error, error.exit_code()))
+    }
+
+    fn names(&self) -> Result<(), StepError> {
+        if let Some(name) = &self.hostname {
+            hostname::set(name)?;
+        }
+        if let Some(name) = &self.domainname {
+            step(
+                "write",
+                format_args!("/proc/sys/kernel/domainname {name}"),
+                "the NIS domain of the UTS namespace",
+            )
+            .run(|| fs::write("/proc/sys/kernel/domainname", name))?;
+        }
+        self.sysctl.iter().try_for_each(|(name, value)| {
+            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            step(
+                "write",
+                format_args!("{} {value}", path.display()),
+                "a setting of the container's own namespaces",
+            )
+            .run(|| fs::write(&path, value))
+        })
+    }
+
+    fn close_paths(&self) -> Result<(), StepError> {
+        masked::apply(&self.masked, &self.readonly)?;
+        masked::close(&self.mounts.close)?;
+        if self.readonly_root { masked::close(&["/".to_owned()]) } else { Ok(()) }
+    }
+
+    fn join_network(&self, end: &mut InitEnd) -> Result<(), StageError> {
+        let stage = StageError::at("network");
+        match &self.network {
+            Network::Inherit => Ok(()),
+            Network::LoopbackOnly => network::inside::loopback_only().map_err(stage),
+            Network::Interface(interface) => {
+                // The terminal has gone out by now; whoever wants it before the start need not wait for the network.
+                end.ready()?;
+                if let Wait::Runtime(Some(gate)) = &self.wait {
+                    wait_at(gate).map_err(&stage)?;
+                }
+                network::inside::configure(interface).map_err(stage)
+            }
+        }
+    }
+}
+
+fn attached(mount: OwnedFd) -> Result<OwnedFd, StageError> {
+    new_root::attach(mount.as_fd()).map_err(StageError::at("rootfs"))?;
+    Ok(mount)
+}
+
+/// Waits until the runtime process has written to it.
+fn wait_at(gate: &OwnedFd) -> Result<(), StepError> {
+    rustix::io::read(gate, &mut [0; 8]).map(drop).map_err(|errno| StepError::new("read", "eventfd", errno))
+}
+
+/// The descriptor is open for reading and for writing, so that reading waits for a byte, and not for a first writer.
+fn wait_for_writer(fifo: &OwnedFd) -> Result<(), StepError> {
+    let read = fifo.try_clone().map(File::from).and_then(|mut fifo| fifo.read_exact(&mut [0]));
+    read.map_err(|error| StepError::new("read", "exec.fifo", error))
+}

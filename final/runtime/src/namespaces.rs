@@ -1,0 +1,181 @@
+//! `linux.namespaces`, `uidMappings`, `gidMappings`, `timeOffsets`: translated for chapter 2.
+//!
+//! A namespace with a path is entered, one without is made. A kind that is not in the list is the host's.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use ::namespaces::{Config, IdMap, Join, Kind, TimeOffset};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+
+use crate::Error;
+
+/// Which namespaces the init process gets.
+#[derive(Debug, Default)]
+pub(crate) struct Namespaces {
+    /// Its own.
+    pub(crate) new: Vec<Kind>,
+    /// Others', each with an open file that stands for it.
+    joined: Vec<(Kind, OwnedFd)>,
+    uid_map: Vec<IdMap>,
+    gid_map: Vec<IdMap>,
+    time_offsets: Vec<TimeOffset>,
+}
+
+impl Namespaces {
+    /// Reads the configuration and opens the paths.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a kind that is named twice, for no mount namespace, and for maps without a user namespace;
+    /// [`Error::File`] for a path.
+    pub(crate) fn new(linux: &Linux) -> Result<Self, Error> {
+        let mut all = Self::default();
+        for namespace in linux.namespaces().iter().flatten() {
+            let kind = kind(namespace.typ());
+            if all.owns(kind) || all.joined.iter().any(|(other, _)| *other == kind) {
+                return Err(Error::config("linux.namespaces", format!("{kind} is there twice")));
+            }
+            match namespace.path() {
+                Some(path) => all.joined.push((kind, open(path)?)),
+                None => all.new.push(kind),
+            }
+        }
+        if !all.owns(Kind::Mount) {
+            return Err(Error::config(
+                "linux.namespaces",
+                "a container without a mount namespace of its own is not supported",
+            ));
+        }
+        all.uid_map = maps(linux.uid_mappings().as_deref());
+        all.gid_map = maps(linux.gid_mappings().as_deref());
+        if all.owns(Kind::User) == all.uid_map.is_empty() {
+            return Err(Error::config(
+                "linux.uidMappings",
+                "id mappings and a new user namespace go together",
+            ));
+        }
+        all.time_offsets = time_offsets(linux)?;
+        Ok(all)
+    }
+
+    /// Whether the container has a namespace of this kind for itself.
+    pub(crate) fn owns(&self, kind: Kind) -> bool {
+        self.new.contains(&kind)
+    }
+
+    /// Whether the group `tty`, to which terminals belong, exists inside.
+    pub(crate) fn has_tty_group(&self) -> bool {
+        const TTY: u32 = 5;
+        let holds = |map: &IdMap| map.inside <= TTY && TTY - map.inside < map.count;
+        !self.owns(Kind::User) || self.gid_map.iter().any(holds)
+    }
+
+    /// Whether root inside is somebody else outside than this process is: then the owners of files must be mapped too.
+    pub(crate) fn shifted(&self) -> bool {
+        let own = nix::unistd::geteuid().as_raw();
+        self.owns(Kind::User) && self.uid_map.iter().any(|map| map.inside == 0 && map.outside != own)
+    }
+
+    /// As chapter 2 wants it.
+    pub(crate) fn config(
+        self,
+        into_cgroup: Option<OwnedFd>,
+        mapped_mounts: Vec<OwnedFd>,
+        die_with_parent: bool,
+    ) -> Config {
+        let join = self.joined.into_iter().map(|(kind, fd)| Join { kinds: vec![kind], fd }).collect();
+        Config {
+            new: self.new,
+            join,
+            uid_map: self.uid_map,
+            gid_map: self.gid_map,
+            mapped_mounts,
+            into_cgroup,
+            time_offsets: self.time_offsets,
+            die_with_parent,
+        }
+    }
+}
+
+fn kind(typ: LinuxNamespaceType) -> Kind {
+    match typ {
+        LinuxNamespaceType::Mount => Kind::Mount,
+        LinuxNamespaceType::Cgroup => Kind::Cgroup,
+        LinuxNamespaceType::Uts => Kind::Uts,
+        LinuxNamespaceType::Ipc => Kind::Ipc,
+        LinuxNamespaceType::User => Kind::User,
+        LinuxNamespaceType::Pid => Kind::Pid,
+        LinuxNamespaceType::Network => Kind::Network,
+        LinuxNamespaceType::Time => Kind::Time,
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Error> {
+    let file = File::open(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    Ok(file.into())
+}
+
+fn maps(maps: Option<&[LinuxIdMapping]>) -> Vec<IdMap> {
+    let map = |map: &LinuxIdMapping| IdMap {
+        inside: map.container_id(),
+        outside: map.host_id(),
+        count: map.size(),
+    };
+    maps.unwrap_or_default().iter().map(map).collect()
+}
+
+fn time_offsets(linux: &Linux) -> Result<Vec<TimeOffset>, Error> {
+    let mut offsets = Vec::new();
+    for (name, offset) in linux.time_offsets().iter().flatten() {
+        let clock = ["monotonic", "boottime"].into_iter().find(|clock| clock == name);
+        let clock = clock.ok_or_else(|| Error::config("linux.timeOffsets", format!("no clock {name:?}")))?;
+        offsets.push(TimeOffset {
+            clock,
+            seconds: offset.secs().unwrap_or_default(),
+            nanoseconds: offset.nanosecs().unwrap_or_default(),
+        });
+    }
+    Ok(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Namespaces, Error> {
+        Namespaces::new(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn a_path_is_entered_and_no_path_is_made() {
+        let all = read(r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/proc/self/ns/net"}]}"#)
+            .unwrap();
+        assert!(all.owns(Kind::Mount) && !all.owns(Kind::Network) && all.joined.len() == 1);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for json in [
+            r#"{"namespaces":[{"type":"mount"},{"type":"mount"}]}"#,
+            r#"{"namespaces":[{"type":"pid"}]}"#,
+            r#"{"namespaces":[{"type":"mount"},{"type":"user"}]}"#,
+            r#"{"namespaces":[{"type":"mount"}],"uidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#,
+            r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/nowhere"}]}"#,
+        ] {
+            read(json).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn the_tty_group_is_there_when_it_is_mapped() {
+        let map = |size| {
+            format!(
+                r#"{{"namespaces":[{{"type":"mount"}},{{"type":"user"}}],"uidMappings":[{{"containerID":0,"hostID":9,"size":1}}],
+                "gidMappings":[{{"containerID":0,"hostID":9,"size":{size}}}]}}"#
+            )
+        };
+        assert!(!read(&map(1)).unwrap().has_tty_group());
+        assert!(read(&map(6)).unwrap().has_tty_group());
+    }
+}

@@ -1,0 +1,108 @@
+//! What is done to a process so that it becomes the container's program: the same for the first one and for [`crate::exec()`].
+//!
+//! All that can be computed is computed by the runtime process; the init process only makes the calls, in this order:
+//!
+//! ```text
+//! limits -> working directory -> [filter] -> bounding set -> groups, user -> other capabilities -> no_new_privs
+//!        -> ask again to die with the parent -> (wait) -> [filter] -> exec
+//! ```
+//!
+//! The filter stands twice: without `no_new_privs` it needs a capability that is about to go, with it it can be the last thing of
+//! all, and need not allow what init does before (see [`crate::seccomp`]).
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use ::namespaces::StageError;
+use chroot::Command;
+use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process, User};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use step::{StepError, step};
+
+use crate::capabilities::Sets;
+use crate::seccomp::{self, Filter};
+use crate::{Error, process};
+
+/// A program with all that is special about its process.
+#[derive(Debug)]
+pub(crate) struct Program {
+    command: Command,
+    cwd: PathBuf,
+    user: User,
+    capabilities: Sets,
+    rlimits: Vec<PosixRlimit>,
+    no_new_privileges: bool,
+    filter: Option<Filter>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) die_with_parent: bool,
+}
+
+impl Program {
+    /// Reads the configuration and compiles the filter.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what cannot be.
+    pub(crate) fn new(
+        process: &Process,
+        seccomp: Option<&LinuxSeccomp>,
+        die_with_parent: bool,
+    ) -> Result<Self, Error> {
+        process::check(process)?;
+        let texts = |list: &Option<Vec<String>>| list.iter().flatten().map(OsString::from).collect();
+        Ok(Self {
+            command: Command { args: texts(process.args()), env: texts(process.env()) },
+            cwd: process.cwd().clone(),
+            user: process.user().clone(),
+            capabilities: Sets::new(process.capabilities().as_ref()),
+            rlimits: process.rlimits().clone().unwrap_or_default(),
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            filter: seccomp.map(seccomp::compile).transpose()?,
+            oom_score_adj: process.oom_score_adj(),
+            die_with_parent,
+        })
+    }
+
+    /// Everything but the exec, and but a filter that comes last.
+    ///
+    /// # Errors
+    /// The step that failed, with its stage.
+    pub(crate) fn restrict(&self) -> Result<(), StageError> {
+        process::rlimits(&self.rlimits).map_err(StageError::at("rlimits"))?;
+        process::working_directory(&self.cwd).map_err(StageError::at("cwd"))?;
+        if let Some(filter) = self.filter.as_ref().filter(|_| !self.no_new_privileges) {
+            filter.install().map_err(StageError::at("seccomp"))?;
+        }
+        self.capabilities.drop_bounding().map_err(StageError::at("capabilities"))?;
+        process::user(&self.user).map_err(StageError::at("user"))?;
+        self.capabilities.apply().map_err(StageError::at("capabilities"))?;
+        if self.no_new_privileges {
+            process::no_new_privileges().map_err(StageError::at("no_new_privs"))?;
+        }
+        if self.die_with_parent {
+            die_with_parent().map_err(StageError::at("parent"))?;
+        }
+        Ok(())
+    }
+
+    /// Becomes the program.
+    ///
+    /// # Errors
+    /// What failed, with Docker's exit status for it.
+    pub(crate) fn exec(&self) -> Result<Infallible, StageError> {
+        if let Some(filter) = self.filter.as_ref().filter(|_| self.no_new_privileges) {
+            filter.install().map_err(StageError::at("seccomp"))?;
+        }
+        self.command.exec().map_err(|error| StageError::new("exec", &error, error.exit_code()))
+    }
+}
+
+/// Chapter 2 has asked for it before; the kernel forgets it when a process changes its user.
+fn die_with_parent() -> Result<(), StepError> {
+    step(
+        "prctl",
+        format_args!("PR_SET_PDEATHSIG SIGKILL"),
+        "the change of the user made the kernel forget it: a killed parent leaves nobody",
+    )
+    .run(|| set_parent_process_death_signal(Some(Signal::KILL)))
+}
