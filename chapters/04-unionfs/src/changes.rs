@@ -1,8 +1,24 @@
 //! What a container changed: its upper directory against the layers under it.
+//!
+//! What lies in `upper` was written, but that alone does not make it a change: 1. a file is copied up when it is *opened* for
+//! writing, also if nothing is written then; 2. a directory is copied up with each file in it; 3. a whiteout may hide a file that
+//! the container itself had made. So each name is compared with what the layers have: kind, owner, mode, time of modification,
+//! device numbers, a link's target, extended attributes, and, if all these are the same, the bytes.
+//!
+//! A directory in which something changed counts as modified, as `docker diff` has it: a layer that carries `/etc/hosts` must
+//! carry `/etc` too, for its owner and mode.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, Stat};
+use step::StepError;
+
 use crate::Error;
+use crate::folder::{Folder, kind};
+use crate::merge::{Below, Lying, Merged};
+use crate::whiteout::{is_opaque, is_whiteout};
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +40,156 @@ pub struct Change {
     pub path: PathBuf,
 }
 
+/// A change, and how a layer is to say it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) change: Change,
+    /// The directory hides all that the layers have in it.
+    pub(crate) opaque: bool,
+    /// Deleted by an opaque directory above it: needs no whiteout of its own.
+    pub(crate) covered: bool,
+}
+
 /// The changes in `upper` against the layers `lower` (lowest first), sorted, a directory before what is in it. `userxattr` as in
-/// [`crate::Overlay`]. In a user namespace, call it there: ids are compared as this process sees them.
+/// [`crate::Overlay`]. In a user namespace, call it there: ids are compared as this process sees them. The root directory itself
+/// is not compared.
 ///
 /// # Errors
 /// The read that failed.
-pub fn changes(_upper: &Path, _userxattr: bool, _lower: &[PathBuf]) -> Result<Vec<Change>, Error> {
-    Ok(Vec::new())
+pub fn changes(upper: &Path, userxattr: bool, lower: &[PathBuf]) -> Result<Vec<Change>, Error> {
+    Ok(find(upper, userxattr, lower)?.into_iter().map(|found| found.change).collect())
+}
+
+/// The changes with what a layer needs to know of them. With no `lower`, all of `upper` is new, and each whiteout counts.
+pub(crate) fn find(upper: &Path, userxattr: bool, lower: &[PathBuf]) -> Result<Vec<Found>, StepError> {
+    let mut walk = Walk { userxattr, layers_known: !lower.is_empty(), found: Vec::new() };
+    walk.folder(&Folder::open(upper)?, &Merged::open(lower, userxattr)?, Path::new(""), false)?;
+    Ok(walk.found)
+}
+
+struct Walk {
+    userxattr: bool,
+    layers_known: bool,
+    found: Vec<Found>,
+}
+
+impl Walk {
+    /// Compares a directory. `anew` says that it was deleted and made again, so that nothing of the layers shows through.
+    // ANCHOR: folder
+    fn folder(&mut self, upper: &Folder, below: &Merged, path: &Path, anew: bool) -> Result<(), StepError> {
+        let mut names = upper.names()?;
+        if anew {
+            names.append(&mut below.names()?);
+        }
+        for name in names {
+            let path = path.join(&name);
+            let under = below.find(&name)?;
+            let exists = !matches!(under, Below::Nothing { .. });
+            let kind_of_change = if exists { Kind::Modified } else { Kind::Added };
+            match upper.stat(&name)? {
+                Some(stat) if is_whiteout(&stat) && (exists || !self.layers_known) => {
+                    self.push(Kind::Deleted, path, anew);
+                }
+                // It hides what the container itself had made.
+                Some(stat) if is_whiteout(&stat) => {}
+                Some(stat) if kind(&stat) == FileType::Directory => {
+                    self.directory(&upper.folder(&name)?, under, &path, anew)?;
+                }
+                Some(stat) => {
+                    let same = match under {
+                        Below::File(file) if !anew => Self::same(upper, &stat, &file, &path)?,
+                        _ => false,
+                    };
+                    if !same {
+                        self.push(kind_of_change, path, false);
+                    }
+                }
+                // Not in upper at all: the layers have it, and this directory was made anew without it.
+                None if anew && exists => self.push(Kind::Deleted, path, true),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+    // ANCHOR_END: folder
+
+    fn directory(
+        &mut self,
+        upper: &Folder,
+        under: Below<'_>,
+        path: &Path,
+        anew: bool,
+    ) -> Result<(), StepError> {
+        let marked = is_opaque(upper, self.userxattr);
+        let (kind_of_change, below, opaque) = match under {
+            Below::Nothing { .. } => (Some(Kind::Added), Merged::nothing(), marked && !self.layers_known),
+            Below::File(_) => (Some(Kind::Modified), Merged::nothing(), false),
+            Below::Directory(below) => {
+                let changed = anew || marked || !same_directory(upper, &below, path)?;
+                (changed.then_some(Kind::Modified), below, marked && !anew)
+            }
+        };
+        // Its place is before what is in it, and whether it is a change may only be known after that.
+        let place = self.found.len();
+        self.push(kind_of_change.unwrap_or(Kind::Modified), path.to_owned(), false);
+        self.found[place].opaque = opaque;
+        self.folder(upper, &below, path, anew || marked)?;
+        if kind_of_change.is_none() && self.found.len() == place + 1 {
+            self.found.pop();
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, kind: Kind, path: PathBuf, covered: bool) {
+        self.found.push(Found { change: Change { kind, path }, opaque: false, covered });
+    }
+
+    /// Whether a file was only copied up. One that has a second name in upper is a change in any case: the name was made there,
+    /// and a layer that left one of the two out would make two files of them.
+    fn same(upper: &Folder, stat: &Stat, lower: &Lying<'_>, path: &Path) -> Result<bool, StepError> {
+        let name = path.file_name().unwrap_or_default();
+        Ok(stat.st_nlink == 1
+            && same_stat(stat, &lower.stat)
+            && upper.attributes(name)? == lower.folder.attributes(name)?
+            && match kind(stat) {
+                FileType::Symlink => upper.link(name)? == lower.folder.link(name)?,
+                FileType::RegularFile => same_bytes(upper.file(name)?, lower.folder.file(name)?)
+                    .map_err(|error| StepError::new("read", path.display(), error))?,
+                _ => true,
+            })
+    }
+}
+
+fn same_directory(upper: &Folder, below: &Merged, path: &Path) -> Result<bool, StepError> {
+    let Some(lower) = below.top() else { return Ok(false) };
+    let stat = |folder: &Folder| {
+        rustix::fs::fstat(folder).map_err(|errno| StepError::new("fstat", path.display(), errno))
+    };
+    Ok(same_stat(&stat(upper)?, &stat(lower)?)
+        && upper.attributes(".".as_ref())? == lower.attributes(".".as_ref())?)
+}
+
+fn same_stat(upper: &Stat, lower: &Stat) -> bool {
+    let of = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_mtime_nsec);
+    // A directory's size and device number are the file system's business.
+    let numbers = kind(upper) == FileType::Directory
+        || (upper.st_size == lower.st_size && upper.st_rdev == lower.st_rdev);
+    of(upper) == of(lower) && numbers
+}
+
+fn same_bytes(mut one: File, mut other: File) -> io::Result<bool> {
+    let (mut a, mut b) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let length = one.read(&mut a)?;
+        if length == 0 {
+            return Ok(other.read(&mut b)? == 0);
+        }
+        match other.read_exact(&mut b[..length]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        if a[..length] != b[..length] {
+            return Ok(false);
+        }
+    }
 }

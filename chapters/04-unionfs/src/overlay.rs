@@ -168,9 +168,12 @@ pub fn unmount(target: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets one directory. A path that is too long for fsconfig(2) is given by the descriptor of the directory that it names.
+/// Sets one directory. A path that is too long for fsconfig(2), or in which overlay would take a `\\` for an escape, is given by
+/// the descriptor of the directory that it names.
 fn set(context: BorrowedFd<'_>, key: &'static str, path: &Path, why: &'static str) -> Result<(), Refusal> {
-    let open = (path.as_os_str().len() >= STRING_MAX).then(|| directory(path)).transpose()?;
+    let text = path.as_os_str().as_bytes();
+    let odd = text.len() >= STRING_MAX || text.contains(&b'\\');
+    let open = odd.then(|| directory(path)).transpose()?;
     let given = open.as_ref().map_or_else(|| path.as_os_str().to_owned(), by_descriptor);
     step("fsconfig", format_args!("{key} {}", path.display()), why)
         .run(|| rustix::mount::fsconfig_set_string(context, key, given.as_bytes()))

@@ -17,7 +17,7 @@ use crate::{Error, Overlay};
 /// The kernel's limit: `OVL_MAX_STACK` in fs/overlayfs.
 pub const MAX_LAYERS: usize = 500;
 /// statfs(2)'s type of an overlay: `OVERLAYFS_SUPER_MAGIC`.
-const OVERLAY_MAGIC: i64 = 0x794c_7630;
+const OVERLAY_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 
 /// A step that failed, and what the kernel said of it.
 #[derive(Debug)]
@@ -123,6 +123,5 @@ fn mount_of(path: &Path) -> Option<u64> {
 }
 
 fn is_overlay(path: &Path) -> bool {
-    // The type's width differs between processors; its bits do not.
-    rustix::fs::statfs(path).is_ok_and(|stat| i64::from(stat.f_type) == OVERLAY_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == OVERLAY_MAGIC)
 }

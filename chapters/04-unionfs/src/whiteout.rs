@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -125,7 +125,7 @@ pub fn is_whiteout(stat: &Stat) -> bool {
 }
 
 /// Whether the overlay looks no deeper than this directory, which is open for reading.
-pub fn is_opaque(directory: BorrowedFd<'_>, userxattr: bool) -> bool {
+pub fn is_opaque(directory: impl AsFd, userxattr: bool) -> bool {
     let mut value = [0; 2];
     let length = rustix::fs::fgetxattr(directory, opaque_attribute(userxattr), &mut value);
     length == Ok(1) && value[0] == b'y'
