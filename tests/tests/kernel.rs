@@ -30,10 +30,10 @@ fn main() -> ExitCode {
         engine::tests(),
         build::tests(),
         kit::tests(),
-        attackers::tests(),
         kills::tests(),
     ];
     let mut cases: Vec<Case> = files.into_iter().flatten().map(Case::from).collect();
+    cases.extend(attackers::cases());
     cases.extend(transcripts::cases());
     tests::main(cases)
 }
