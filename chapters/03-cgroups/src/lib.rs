@@ -8,7 +8,7 @@
 //! cgroup and nowhere else. What stays open: root inside, with all its capabilities, can still mount the cgroup file system
 //! and [raise its own limits](../../examples/escape.rs).
 //!
-//! In reading order: [`hierarchy`], [`file`]; the controllers [`memory`], [`cpu`], [`cpuset`], [`pids`], [`io`] and the
+//! In reading order: [`hierarchy`], [`mod@file`]; the controllers [`memory`], [`cpu`], [`cpuset`], [`pids`], [`io`] and the
 //! [`freezer`], each with the names of version 2 and version 1 side by side; [`limits`], [`controller`], [`plan`]; then [`cgroup`],
 //! [`entrance`], [`stats`], [`remove`].
 //!
