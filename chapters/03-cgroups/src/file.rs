@@ -8,8 +8,8 @@
 //!
 //! See cgroups(7); kernel: Documentation/admin-guide/cgroup-v2.rst, "Format".
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use step::step;
@@ -88,17 +88,24 @@ pub(crate) fn write(dir: &Path, name: &str, value: &str, why: &'static str) -> R
 
 /// The whole text of a file.
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+    text(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// The kernel's files say that they have no bytes, and would be read in small pieces: one page holds nearly all of them.
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The number in a file; none where it says `max`, or where the file is not there.
 pub(crate) fn number(dir: &Path, name: &str) -> Option<u64> {
-    fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok()
+    text(&dir.join(name)).ok()?.trim().parse().ok()
 }
 
 /// The number behind `key` in a file of flat keyed lines.
 pub(crate) fn keyed(dir: &Path, name: &str, key: &str) -> Option<u64> {
-    find_key(&fs::read_to_string(dir.join(name)).ok()?, key)
+    find_key(&text(&dir.join(name)).ok()?, key)
 }
 
 fn find_key(text: &str, key: &str) -> Option<u64> {
@@ -108,6 +115,7 @@ fn find_key(text: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_key_is_a_whole_word() {

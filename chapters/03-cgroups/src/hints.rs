@@ -47,4 +47,10 @@ pub const HINTS: &[Hint] = &[
         advice: "a container before this one was killed and left its cgroup: `cargo kit clean` removes it",
         page: "03-cgroups.html#the-end",
     },
+    Hint {
+        step: "fork",
+        errno: Errno::EAGAIN,
+        advice: "the limit on tasks is reached before the command runs: the init process is one too, so --pids 2 is the least, or 1 with --no-init",
+        page: "03-cgroups.html#the-limits",
+    },
 ];

@@ -71,8 +71,9 @@ impl Stats {
             ));
         }
         if let Some(pids) = self.pids.filter(|pids| pids.refused > 0) {
-            let limit = pids.limit.map_or(String::new(), |limit| format!(" of {limit}"));
-            told.push(format!("{} refused at the limit{limit} tasks", count(pids.refused, "fork", "forks")));
+            let limit =
+                pids.limit.map_or(String::new(), |limit| format!(" of {}", count(limit, "task", "tasks")));
+            told.push(format!("{} refused at the limit{limit}", count(pids.refused, "fork", "forks")));
         }
         (!told.is_empty()).then(|| told.join("; "))
     }

@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         },
         Test { name: "ch03::hint_cgroups_are_mounted_read_only", needs: PIDS, run: read_only },
         Test { name: "ch03::hint_a_cgroup_of_that_name_was_left", needs: PIDS, run: left_over },
+        Test { name: "ch03::hint_no_room_for_the_init_process", needs: ROOT, run: no_room },
         Test {
             name: "ch03::hint_no_such_disk",
             needs: &[Need::Root, Need::Rootfs, Need::CgroupV1("blkio")],
@@ -129,6 +130,12 @@ fn left_over(host: &Host) -> Outcome {
     // Another container may be in it.
     let _ = fs::remove_dir(&folder);
     told(&output, "mkdir ", "EEXIST", "cargo kit clean");
+    Ok(())
+}
+
+fn no_room(host: &Host) -> Outcome {
+    told(&fails(host, &["--pids", "1"])?, "fork", "EAGAIN", "--no-init");
+    run(host, &["--pids", "1", "--no-init"], "exit 0")?.success()?;
     Ok(())
 }
 
