@@ -78,7 +78,7 @@ impl Controller {
                     || limits.memory_reservation.is_some(),
                 "--memory",
             ),
-            Self::Cpu if limits.cpu_weight.is_some() => (true, "--cpu-weight"),
+            Self::Cpu if limits.cpu_weight.or(limits.cpu_shares).is_some() => (true, "--cpu-weight"),
             Self::Cpu => (limits.cpus.is_some() || limits.cpu_max.is_some(), "--cpus"),
             Self::Cpuset => (limits.cpuset.is_some() || limits.cpuset_mems.is_some(), "--cpuset"),
             Self::Pids => (limits.pids.is_some(), "--pids"),

@@ -77,12 +77,13 @@ pub fn weight_from_shares(shares: u64) -> u64 {
 /// What is to be written, in this order.
 pub(crate) fn settings(version: Version, limits: &Limits) -> Vec<Setting> {
     let mut settings = Vec::new();
-    if let Some(weight) = limits.cpu_weight {
-        let (file, value) = match version {
-            Version::V2 => ("cpu.weight", weight),
-            Version::V1 => ("cpu.shares", shares_from_weight(weight)),
-        };
-        settings.push(Setting::new(file, &value, "--cpu-weight", "its share while processors are contended"));
+    let share = match version {
+        Version::V2 => limits.cpu_weight.or(limits.cpu_shares.map(weight_from_shares)),
+        Version::V1 => limits.cpu_shares.or(limits.cpu_weight.map(shares_from_weight)),
+    };
+    if let Some(share) = share {
+        let file = if version == Version::V2 { "cpu.weight" } else { "cpu.shares" };
+        settings.push(Setting::new(file, &share, "--cpu-weight", "its share while processors are contended"));
     }
     if let Some(CpuMax { quota, period }) = limits.cpu_max.or(limits.cpus.map(CpuMax::from_cpus)) {
         let why = "when the quota of a period is used up, all of it stands still until the next";
@@ -178,6 +179,13 @@ mod tests {
             files(Version::V1),
             ["cpu.shares=1024", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000"]
         );
+    }
+
+    #[test]
+    fn shares_are_written_as_they_are_where_they_are_the_kernels_own() {
+        let limits = Limits { cpu_shares: Some(512), ..Limits::default() };
+        assert_eq!(settings(Version::V1, &limits)[0].value, "512");
+        assert_eq!(settings(Version::V2, &limits)[0].value, weight_from_shares(512).to_string());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Limits {
     pub cpu_max: Option<CpuMax>,
     /// Its share when processors are contended, 1 to 10000; the kernel gives everybody 100.
     pub cpu_weight: Option<u64>,
+    /// The same as version 1 and OCI have it, 2 to 262144; the kernel gives everybody 1024. Give this or `cpu_weight`.
+    pub cpu_shares: Option<u64>,
     /// The processors it may run on, as a list: `0-2,5`.
     pub cpuset: Option<String>,
     /// The memory nodes it may allocate from, as a list.
@@ -114,6 +116,13 @@ impl Limits {
             && !(1..=10_000).contains(&weight)
         {
             return invalid("--cpu-weight", &weight, "it must be 1 to 10000; 100 is what everybody has");
+        }
+        if let (Some(weight), Some(_)) = (self.cpu_weight, self.cpu_shares) {
+            return invalid(
+                "--cpu-weight",
+                &weight,
+                "shares were given as well, and they say the same thing",
+            );
         }
         for (limit, list) in [("--cpuset", &self.cpuset), ("--cpuset-mems", &self.cpuset_mems)] {
             if let Some(list) = list
