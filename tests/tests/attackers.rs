@@ -83,7 +83,13 @@ const ATTACKS: &[Attack] = &[
         root: "-SSSSS",
         user: "-SSSSS",
     },
-    Attack { name: "change_the_image", script: "echo evil > /etc/evil", root: "RRRSSS", user: "RRRSSS" },
+    // A script cannot tell whether it wrote to a layer of its own: the host looks.
+    Attack {
+        name: "change_the_image",
+        script: "echo evil > /etc/evil; false",
+        root: "RRRSSS",
+        user: "RRRSSS",
+    },
 ];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -139,7 +145,7 @@ fn attack_it(host: &Host, attack: &Attack, target: &str, user: bool, risk: bool)
     };
     let output = host.cmd(target, scene.arguments(host, target, user, &script)?).run()?;
     let said_risk = output.stdout.contains("RISK");
-    let harmed = scene.harmed()?;
+    let harmed = scene.harmed(host, target)?;
     if !said_risk && !output.stdout.contains("SAFE") {
         return Err(format!("the attack could not be tried: {output}").into());
     }
@@ -205,9 +211,13 @@ impl Scene {
         Ok([words(start), words(limits), options, words(&inside)].concat())
     }
 
-    /// Whether something of the host's has changed.
-    fn harmed(&self) -> Result<bool, Box<dyn Error>> {
-        Ok(host_name()? != self.host_name || self.rootfs.join("etc/evil").exists())
+    /// Whether something of the host's has changed, or what the next container starts from.
+    fn harmed(&self, host: &Host, target: &str) -> Result<bool, Box<dyn Error>> {
+        let image = match target {
+            "sampan" => host.command(target, ["run", "--rm", "attacked", "/bin/ls", "/etc/evil"])?.code == 0,
+            _ => self.rootfs.join("etc/evil").exists(),
+        };
+        Ok(image || host_name()? != self.host_name)
     }
 }
 

@@ -62,9 +62,8 @@ pub fn unpack(archive: &Path, rootfs: &Path, how: &Unpack) -> Result<Unpacked, E
     }
     let unreadable = |source| Error::Archive { path: archive.to_owned(), source };
     let reader = io::BufReader::with_capacity(1 << 16, File::open(archive).map_err(unreadable)?);
-    let mut staging = rootfs.as_os_str().to_owned();
-    staging.push(format!(".sampan-{}", std::process::id()));
-    let staging = PathBuf::from(staging);
+    let name = rootfs.file_name().unwrap_or_default().to_string_lossy();
+    let staging = rootfs.with_file_name(format!("sampan-{}-{name}", std::process::id()));
     step(
         "mkdir",
         format_args!("{}", staging.display()),
@@ -81,7 +80,7 @@ pub fn unpack(archive: &Path, rootfs: &Path, how: &Unpack) -> Result<Unpacked, E
         Ok(unpacked)
     });
     if made.is_err() {
-        // The first error is the one to tell; a folder that stays behind is found by `cargo kit leaks`.
+        // The first error is the one to tell. What stays behind is named so that `cargo kit leaks` knows it.
         let _ = fs::remove_dir_all(&staging);
     }
     made
