@@ -248,6 +248,18 @@ impl Started {
         Ok(self.ended)
     }
 
+    /// The same in the foreground: passes on signals, and joins this process's terminal to the container's where it has one.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn attend(&mut self) -> Result<Ended, Error> {
+        if let Some(mut running) = self.running.take() {
+            running.terminal = self.terminal.take();
+            self.ended = ::namespaces::attend(running)?.into();
+        }
+        Ok(self.ended)
+    }
+
     /// Kills what is left in the container's cgroup and removes it. Does nothing for a process started with `exec`.
     ///
     /// # Errors

@@ -110,6 +110,7 @@ impl Init {
                 end.wait_to_proceed()?;
             }
             Wait::Fifo(fifo) => {
+                self.program.look_up()?;
                 end.ready()?;
                 wait_for_writer(fifo).map_err(StageError::at("start"))?;
             }

@@ -12,7 +12,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::namespaces::StageError;
 use chroot::Command;
@@ -83,6 +83,24 @@ impl Program {
             die_with_parent().map_err(StageError::at("parent"))?;
         }
         Ok(())
+    }
+
+    /// Says early that there is no such program: whoever starts a detached container later cannot be told any more.
+    ///
+    /// # Errors
+    /// The one that exec would meet, where no file is there at all.
+    pub(crate) fn look_up(&self) -> Result<(), StageError> {
+        let Some(name) = self.command.args.first() else { return Ok(()) };
+        let path = self.command.env.iter().find_map(|entry| entry.to_str()?.strip_prefix("PATH="));
+        let folders = path.unwrap_or(chroot::command::PATH).split(':');
+        let named = name.as_encoded_bytes().contains(&b'/');
+        if named && Path::new(name).exists()
+            || !named && folders.into_iter().any(|dir| Path::new(dir).join(name).exists())
+        {
+            return Ok(());
+        }
+        let error = chroot::Error::NoCommand(name.clone());
+        Err(StageError::new("exec", &error, error.exit_code()))
     }
 
     /// Becomes the program.
