@@ -15,7 +15,8 @@ use tests::{Child, Host, Need, Outcome, Output, Test, ns_inode, wait_until};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const ROOT: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan")];
-const NET: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Binary("sampan")];
+const NET: &[Need] =
+    &[Need::Root, Need::Overlay, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Binary("sampan")];
 const USER: &[Need] = &[Need::UserNamespaces, Need::OverlayUser, Need::Rootfs, Need::Binary("sampan")];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -28,7 +29,18 @@ pub(crate) fn tests() -> Vec<Test> {
         test("engine::a_container_has_a_life", ROOT, life),
         test("engine::flags_reach_the_process", ROOT, flags),
         test("engine::volumes_outlive_containers_and_bind_mounts_may_be_read_only", ROOT, volumes),
-        test("engine::limits_are_the_kernels", &[Need::Root, Need::Overlay, Need::Rootfs, Need::Cgroup("memory"), Need::Cgroup("pids"), Need::Cgroup("cpu")], limits),
+        test(
+            "engine::limits_are_the_kernels",
+            &[
+                Need::Root,
+                Need::Overlay,
+                Need::Rootfs,
+                Need::Cgroup("memory"),
+                Need::Cgroup("pids"),
+                Need::Cgroup("cpu"),
+            ],
+            limits,
+        ),
         test("engine::exec_is_confined_like_the_container", ROOT, exec),
         test("engine::a_terminal_is_resized_and_interrupts", ROOT, terminal),
         test("engine::input_reaches_the_container_and_ends", ROOT, input),
@@ -60,7 +72,8 @@ impl<'a> Sampan<'a> {
     }
 
     fn args(&self, args: &[&str]) -> Vec<String> {
-        let roots = ["--root", &self.root.to_string_lossy(), "--run-root", &self.run.to_string_lossy()].map(str::to_owned);
+        let roots = ["--root", &self.root.to_string_lossy(), "--run-root", &self.run.to_string_lossy()]
+            .map(str::to_owned);
         roots.into_iter().chain(args.iter().map(ToString::to_string)).collect()
     }
 
@@ -96,7 +109,10 @@ fn import_and_run(host: &Host) -> Outcome {
     let layout: Value = serde_json::from_slice(&fs::read(sampan.root.join("images/oci-layout"))?)?;
     assert_eq!(layout["imageLayoutVersion"], "1.0.0");
     let images = sampan.ok(&["images"])?;
-    assert!(images.starts_with("REPOSITORY   TAG      IMAGE ID") && images.contains("busybox      latest"), "{images}");
+    assert!(
+        images.starts_with("REPOSITORY   TAG      IMAGE ID") && images.contains("busybox      latest"),
+        "{images}"
+    );
     assert_eq!(sampan.ok(&["run", "--rm", "busybox:latest", "/bin/echo", "hello world"])?, "hello world");
     assert_eq!(sampan.ok(&["ps", "-aq"])?, "");
     Ok(())
@@ -116,7 +132,10 @@ fn namespaces(host: &Host) -> Outcome {
     let root = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
     let line = root.lines().find(|line| line.split(' ').nth(4) == Some("/")).ok_or("no root mount")?;
     assert!(line.contains(" - overlay "), "{line}");
-    assert!(!fs::read_to_string("/proc/self/mountinfo")?.contains(" - overlay sampan"), "nothing is mounted on the host");
+    assert!(
+        !fs::read_to_string("/proc/self/mountinfo")?.contains(" - overlay sampan"),
+        "nothing is mounted on the host"
+    );
     sampan.ok(&["rm", "-f", &id])?;
     Ok(())
 }
@@ -126,7 +145,11 @@ fn confined(host: &Host) -> Outcome {
     let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
     let status = fs::read_to_string(format!("/proc/{}/status", sampan.pid(&id)?))?;
     let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()).unwrap_or_default()
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|value| value.trim().to_owned())
+            .unwrap_or_default()
     };
     // chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod,
     // audit_write, setfcap: Docker's fourteen.
@@ -139,14 +162,17 @@ fn confined(host: &Host) -> Outcome {
     sampan.ok(&["rm", "-f", &id])?;
     let output = sampan.call(&["run", "--rm", "busybox", "mount", "-t", "tmpfs", "none", "/mnt"])?;
     assert_ne!(output.code, 0, "{output}");
-    let output = sampan.call(&["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"])?;
+    let output =
+        sampan.call(&["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"])?;
     assert_ne!(output.code, 0, "/proc/sys is read-only: {output}");
     Ok(())
 }
 
 fn exit_statuses(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    let code = |command: &[&str]| -> Result<i32> { Ok(sampan.call(&[&["run", "--rm", "busybox"], command].concat())?.code) };
+    let code = |command: &[&str]| -> Result<i32> {
+        Ok(sampan.call(&[&["run", "--rm", "busybox"], command].concat())?.code)
+    };
     assert_eq!(code(&["true"])?, 0);
     assert_eq!(code(&["sh", "-c", "exit 42"])?, 42);
     assert_eq!(code(&["no-such-command"])?, 127);
@@ -159,9 +185,20 @@ fn exit_statuses(host: &Host) -> Outcome {
 
 fn life(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "echo out; echo err >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done"])?;
+    let id = sampan.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "busybox",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done",
+    ])?;
     assert_eq!(id.len(), 64);
-    wait_until("the output is logged", Duration::from_secs(5), || sampan.call(&["logs", "web"]).is_ok_and(|logs| logs.stdout == "out\n" && logs.stderr == "err\n"))?;
+    wait_until("the output is logged", Duration::from_secs(5), || {
+        sampan.call(&["logs", "web"]).is_ok_and(|logs| logs.stdout == "out\n" && logs.stderr == "err\n")
+    })?;
     let listed = sampan.ok(&["ps"])?;
     assert!(listed.contains(&id[..12]) && listed.contains("Up ") && listed.contains("web"), "{listed}");
     assert_eq!(sampan.ok(&["exec", "web", "hostname"])?, id[..12]);
@@ -218,7 +255,9 @@ fn cgroup_file(pid: i32, controller: &str, v1: &str, v2: &str) -> Result<String>
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         let found = if names.split(',').any(|name| name == controller) {
             fs::read_to_string(format!("/sys/fs/cgroup/{names}{path}/{v1}"))
         } else {
@@ -233,14 +272,36 @@ fn cgroup_file(pid: i32, controller: &str, v1: &str, v2: &str) -> Result<String>
 
 fn limits(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "busybox", "sleep", "60"])?;
+    let id = sampan.ok(&[
+        "run",
+        "-d",
+        "-m",
+        "64m",
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "20",
+        "busybox",
+        "sleep",
+        "60",
+    ])?;
     let pid = sampan.pid(&id)?;
     assert_eq!(cgroup_file(pid, "memory", "memory.limit_in_bytes", "memory.max")?, (64 << 20).to_string());
     assert_eq!(cgroup_file(pid, "pids", "pids.max", "pids.max")?, "20");
     let quota = cgroup_file(pid, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
     assert_eq!(quota.split(' ').next(), Some("50000"));
     sampan.ok(&["rm", "-f", &id])?;
-    let output = sampan.call(&["run", "-m", "32m", "--name", "hog", "busybox", "/kit/probe", "allocate", "134217728"])?;
+    let output = sampan.call(&[
+        "run",
+        "-m",
+        "32m",
+        "--name",
+        "hog",
+        "busybox",
+        "/kit/probe",
+        "allocate",
+        "134217728",
+    ])?;
     assert_eq!(output.code, 137, "{output}");
     assert_eq!(sampan.state(&sampan.ok(&["ps", "-aq", "--no-trunc"])?)?["oom_killed"], true);
     sampan.ok(&["rm", "hog"])?;
@@ -257,11 +318,35 @@ fn exec(host: &Host) -> Outcome {
         Ok(text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned())
     };
     assert_eq!(status("Seccomp:")?, "2");
-    assert_eq!(sampan.ok(&["exec", "c", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/self/status"])?,
-        sampan.ok(&["exec", "c", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/1/status"])?);
+    assert_eq!(
+        sampan.ok(&[
+            "exec",
+            "c",
+            "grep",
+            "-E",
+            "^(CapBnd|CapEff|Seccomp|NoNewPrivs):",
+            "/proc/self/status"
+        ])?,
+        sampan.ok(&["exec", "c", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/1/status"])?
+    );
     assert_eq!(inside["namespaces"]["pid"].as_u64(), Some(ns_inode(first, "pid")?), "{inside}");
     assert_eq!(sampan.ok(&["exec", "c", "sh", "-c", "echo $A"])?, "1");
-    assert_eq!(sampan.ok(&["exec", "-e", "B=2", "-w", "/tmp", "-u", "1000", "c", "sh", "-c", "echo $B; pwd; id -u"])?, "2\n/tmp\n1000");
+    assert_eq!(
+        sampan.ok(&[
+            "exec",
+            "-e",
+            "B=2",
+            "-w",
+            "/tmp",
+            "-u",
+            "1000",
+            "c",
+            "sh",
+            "-c",
+            "echo $B; pwd; id -u"
+        ])?,
+        "2\n/tmp\n1000"
+    );
     assert_eq!(sampan.call(&["exec", "c", "sh", "-c", "exit 7"])?.code, 7);
     assert_eq!(sampan.call(&["exec", "c", "nope"])?.code, 127);
     assert_eq!(sampan.call(&["exec", "nobody", "true"])?.code, 125);
@@ -291,9 +376,17 @@ fn terminal(host: &Host) -> Outcome {
 fn input(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let text = "line\n".repeat(50_000);
-    let output = host.cmd("sampan", sampan.args(&["run", "--rm", "-i", "busybox", "cat"])).input(text.clone()).run()?.success()?;
+    let output = host
+        .cmd("sampan", sampan.args(&["run", "--rm", "-i", "busybox", "cat"]))
+        .input(text.clone())
+        .run()?
+        .success()?;
     assert_eq!(output.stdout.len(), text.len());
-    let output = host.cmd("sampan", sampan.args(&["run", "--rm", "busybox", "cat"])).input("unseen").run()?.success()?;
+    let output = host
+        .cmd("sampan", sampan.args(&["run", "--rm", "busybox", "cat"]))
+        .input("unseen")
+        .run()?
+        .success()?;
     assert_eq!(output.stdout, "", "without -i nothing of standard input reaches it");
     Ok(())
 }
@@ -321,7 +414,10 @@ fn network_modes(host: &Host) -> Outcome {
     assert_eq!(none["interfaces"].as_array().map(Vec::len), Some(1), "{none}");
     assert_eq!(inode(&sampan.probe(&["--network", "host"])?), Some(own));
     let id = sampan.ok(&["run", "-d", "--name", "net1", "busybox", "sleep", "60"])?;
-    assert_eq!(inode(&sampan.probe(&["--network", "container:net1"])?), Some(ns_inode(sampan.pid(&id)?, "net")?));
+    assert_eq!(
+        inode(&sampan.probe(&["--network", "container:net1"])?),
+        Some(ns_inode(sampan.pid(&id)?, "net")?)
+    );
     let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
     // Another container reaches it by its address.
     sampan.ok(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", &address])?;
@@ -342,7 +438,9 @@ fn published(host: &Host) -> Outcome {
         stream.read_to_string(&mut page)?;
         Ok(page)
     };
-    wait_until("the page is served", Duration::from_secs(5), || get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page")))?;
+    wait_until("the page is served", Duration::from_secs(5), || {
+        get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
+    })?;
     let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
     assert!(get(&format!("{address}:80"))?.contains("a page"));
     let taken = sampan.call(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
@@ -355,7 +453,9 @@ fn published(host: &Host) -> Outcome {
 fn killed_command(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let command = sampan.spawn(&["run", "--name", "c", "busybox", "sleep", "60"])?;
-    wait_until("it runs", Duration::from_secs(5), || sampan.ok(&["ps"]).is_ok_and(|list| list.contains("Up ")))?;
+    wait_until("it runs", Duration::from_secs(5), || {
+        sampan.ok(&["ps"]).is_ok_and(|list| list.contains("Up "))
+    })?;
     command.signal(Signal::SIGKILL)?;
     std::thread::sleep(Duration::from_millis(300));
     assert!(sampan.ok(&["ps"])?.contains("Up "), "the container goes on");
@@ -369,7 +469,9 @@ fn killed_shim(host: &Host) -> Outcome {
     let pid = sampan.pid(&id)?;
     let shim = i32::try_from(sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?)?;
     kill(Pid::from_raw(shim), Signal::SIGKILL)?;
-    wait_until("the kernel kills the container with it", Duration::from_secs(5), || !PathBuf::from(format!("/proc/{pid}/root/bin")).exists())?;
+    wait_until("the kernel kills the container with it", Duration::from_secs(5), || {
+        !PathBuf::from(format!("/proc/{pid}/root/bin")).exists()
+    })?;
     assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (137)"));
     sampan.ok(&["start", "c"])?;
     sampan.ok(&["rm", "-f", "c"])?;
@@ -409,8 +511,27 @@ fn bad_input(host: &Host) -> Outcome {
 
 fn image_unchanged(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    sampan.ok(&["run", "--rm", "busybox", "sh", "-c", "echo changed > /etc/os-release; rm /bin/ls; touch /new"])?;
-    assert_eq!(sampan.ok(&["run", "--rm", "busybox", "sh", "-c", "ls /new /bin/ls 2>&1; grep -c changed /etc/os-release"]).ok(), None);
+    sampan.ok(&[
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "echo changed > /etc/os-release; rm /bin/ls; touch /new",
+    ])?;
+    assert_eq!(
+        sampan
+            .ok(&[
+                "run",
+                "--rm",
+                "busybox",
+                "sh",
+                "-c",
+                "ls /new /bin/ls 2>&1; grep -c changed /etc/os-release"
+            ])
+            .ok(),
+        None
+    );
     let shown = sampan.call(&["run", "--rm", "busybox", "ls", "/bin/ls", "/new"])?;
     assert!(shown.stdout.contains("/bin/ls") && !shown.stdout.contains("/new"), "{shown}");
     Ok(())
@@ -437,7 +558,10 @@ fn rootless(host: &Host) -> Outcome {
     assert_eq!(sampan.ok(&["run", "--rm", "--network", "none", "busybox", "id", "-u"])?, "0");
     let id = sampan.ok(&["run", "-d", "--network", "none", "busybox", "sleep", "60"])?;
     let status = fs::read_to_string(format!("/proc/{}/status", sampan.pid(&id)?))?;
-    assert!(status.lines().any(|line| line.starts_with(&format!("Uid:\t{uid}\t"))), "root inside is the user outside: {status}");
+    assert!(
+        status.lines().any(|line| line.starts_with(&format!("Uid:\t{uid}\t"))),
+        "root inside is the user outside: {status}"
+    );
     assert!(status.contains("Seccomp:\t2"));
     assert_eq!(sampan.ok(&["exec", &id, "sh", "-c", "echo x > /new; cat /new"])?, "x");
     sampan.ok(&["rm", "-f", &id])?;

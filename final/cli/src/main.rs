@@ -1,2 +1,66 @@
-//! Stub.
-fn main() {}
+//! `sampan`: the container engine's command. A thin shell over `sampan-engine`; one command a file.
+
+mod commands;
+mod format;
+mod relay;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use sampan_engine::{Engine, Error};
+
+use commands::Command;
+
+/// A container engine, plank by plank
+#[derive(Parser)]
+#[command(
+    name = "sampan",
+    version,
+    after_help = "Example, after `cargo kit setup`:\n  sampan import target/kit/busybox.tar busybox:latest\n  sampan run --rm busybox echo hello"
+)]
+struct Args {
+    /// Where images, containers and volumes are kept [default: /var/lib/sampan, or $XDG_DATA_HOME/sampan]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+    /// Where running containers have their sockets [default: /run/sampan, or $XDG_RUNTIME_DIR/sampan]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    run_root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    // Rust starts with SIGPIPE ignored; `sampan logs c | head` should then end with an error that is no error.
+    let args = Args::parse();
+    match run(args) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let absolute =
+        |path: PathBuf| std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()));
+    let data = args.root.map(absolute).transpose()?;
+    let run = args.run_root.map(absolute).transpose()?;
+    args.command.run(Engine::open(data, run)?)
+}
+
+/// Prints an error once, with a hint where the book has one, and gives its exit status.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    if error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    {
+        return ExitCode::SUCCESS;
+    }
+    let known = error.downcast_ref::<Error>();
+    match known {
+        // The shim has put the report together where it happened.
+        Some(Error::Start { message, .. }) => eprint!("{message}"),
+        _ => eprint!("{}", step::report(error.as_ref(), &sampan_engine::hints())),
+    }
+    ExitCode::from(known.map_or(125, Error::exit_code))
+}

@@ -1,0 +1,106 @@
+//! The commands, one a file.
+
+mod build;
+mod exec;
+mod images;
+mod import;
+mod kill;
+mod logs;
+mod ps;
+mod rm;
+mod rmi;
+mod run;
+#[cfg(feature = "serve")]
+mod serve;
+mod shim;
+mod start;
+mod stop;
+mod volume;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use sampan_engine::Engine;
+
+/// What `sampan` does.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make an image from a root file system's tar archive
+    Import(import::Import),
+    /// List the images
+    Images(images::Images),
+    /// Build an image from a Dockerfile
+    Build(build::Build),
+    /// Remove images
+    Rmi(rmi::Rmi),
+    /// Create a container and start it
+    Run(run::Run),
+    /// Start a stopped container
+    Start(start::Start),
+    /// List the containers
+    Ps(ps::Ps),
+    /// Show what a container wrote
+    Logs(logs::Logs),
+    /// Run a command in a running container
+    Exec(exec::Exec),
+    /// Ask containers to end, and kill them if they do not
+    Stop(stop::Stop),
+    /// Send a signal to containers
+    Kill(kill::Kill),
+    /// Remove containers
+    Rm(rm::Rm),
+    /// Volumes
+    #[command(subcommand)]
+    Volume(volume::Volume),
+    /// Serve the Docker Engine API on a UNIX socket
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
+    /// The process that holds one container; started by `run` and `start`
+    #[command(hide = true)]
+    Shim(shim::Shim),
+}
+
+impl Command {
+    pub(crate) fn run(self, engine: Engine) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Import(command) => command.run(&engine),
+            Self::Images(command) => command.run(&engine),
+            Self::Build(command) => command.run(&engine),
+            Self::Rmi(command) => command.run(&engine),
+            Self::Run(command) => command.run(&engine),
+            Self::Start(command) => command.run(&engine),
+            Self::Ps(command) => command.run(&engine),
+            Self::Logs(command) => command.run(&engine),
+            Self::Exec(command) => command.run(&engine),
+            Self::Stop(command) => command.run(&engine),
+            Self::Kill(command) => command.run(&engine),
+            Self::Rm(command) => command.run(&engine),
+            Self::Volume(command) => command.run(&engine),
+            #[cfg(feature = "serve")]
+            Self::Serve(command) => command.run(engine),
+            Self::Shim(command) => Ok(command.run(&engine)),
+        }
+    }
+}
+
+/// Tells what a user should know of a container that was just started.
+fn tell(attached: &sampan_engine::container::start::Attached) {
+    if let Some(notice) = &attached.notice {
+        eprintln!("note: {notice}");
+    }
+}
+
+/// Does `act` for each name, prints the name for each that succeeded, and tells each failure: one bad name stops no other.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), sampan_engine::Error>) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        match act(name) {
+            Ok(()) => println!("{name}"),
+            Err(error) => {
+                eprint!("{}", step::report(&error, &sampan_engine::hints()));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}

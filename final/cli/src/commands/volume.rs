@@ -1,0 +1,49 @@
+//! `sampan volume`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use sampan_engine::Engine;
+
+use crate::format;
+
+/// Volumes
+#[derive(Subcommand)]
+pub(crate) enum Volume {
+    /// Make a volume
+    Create {
+        /// Its name
+        name: String,
+    },
+    /// List the volumes
+    Ls {
+        /// Names only
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Remove volumes
+    Rm {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+impl Volume {
+    pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Create { name } => println!("{}", engine.create_volume(&name)?.name),
+            Self::Ls { quiet } => {
+                let volumes = engine.volumes()?;
+                if quiet {
+                    volumes.iter().for_each(|volume| println!("{}", volume.name));
+                } else {
+                    let rows = volumes.into_iter().map(|volume| vec!["local".to_owned(), volume.name]);
+                    println!("{}", format::table(&["DRIVER", "VOLUME NAME"], rows.collect()));
+                }
+            }
+            Self::Rm { names } => return Ok(super::each(&names, |name| engine.remove_volume(name))),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,79 @@
+//! Columns, sizes and times as Docker prints them.
+
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+
+/// A table with three blanks between its columns and no lines.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    table.trim_fmt()
+}
+
+/// A size in powers of 1000, with at most four digits: `4.26MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut unit = 0;
+    let mut divisor = 1_u64;
+    while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
+        divisor *= 1000;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{bytes}B");
+    }
+    let (whole, thousandths) = (bytes / divisor, bytes % divisor / (divisor / 1000));
+    let text = match whole {
+        0..10 => format!("{whole}.{:02}", thousandths / 10),
+        10..100 => format!("{whole}.{}", thousandths / 100),
+        _ => whole.to_string(),
+    };
+    format!("{text}{}", UNITS[unit])
+}
+
+/// How long ago: `3 minutes ago`.
+pub(crate) fn ago(time: Timestamp) -> String {
+    format!("{} ago", duration(Timestamp::now().duration_since(time).as_secs().unsigned_abs()))
+}
+
+/// A time span, as Docker rounds it.
+pub(crate) fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        120..3600 => format!("{minutes} minutes"),
+        3600..7200 => "About an hour".to_owned(),
+        7200..172_800 => format!("{hours} hours"),
+        172_800..1_209_600 => format!("{days} days"),
+        1_209_600..5_184_000 => format!("{} weeks", days / 7),
+        5_184_000..63_072_000 => format!("{} months", days / 30),
+        _ => format!("{} years", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_figures() {
+        let sizes =
+            [(0, "0B"), (999, "999B"), (4_263_000, "4.26MB"), (42_630_000, "42.6MB"), (426_000_000, "426MB")];
+        for (bytes, text) in sizes {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn spans_read_as_docker_writes_them() {
+        assert_eq!(duration(0), "Less than a second");
+        assert_eq!(duration(90), "About a minute");
+        assert_eq!(duration(7300), "2 hours");
+    }
+}
