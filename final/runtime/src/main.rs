@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{create, delete, kill, run, spec, start};
+use commands::{create, delete, exec, kill, run, spec, start};
 use sampan_runtime::{HINTS, own_exe};
 
 /// Run containers from OCI bundles
@@ -37,6 +37,8 @@ enum Command {
     Start(start::Args),
     /// Create and start a container
     Run(run::Args),
+    /// Run one more command in a running container
+    Exec(exec::Args),
     /// Tell the state of a container, as JSON
     State(commands::Id),
     /// Send a signal to a container's first process
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: Args) -> anyhow::Result<u8> {
-    if matches!(args.command, Command::Create(_) | Command::Run(_)) {
+    if matches!(args.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         own_exe::protect()?;
     }
     if args.explain {
@@ -72,6 +74,7 @@ fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Create(args) => create::create(&store, &args),
         Command::Start(args) => start::start(&store, &args),
         Command::Run(args) => run::run(&store, &args),
+        Command::Exec(args) => exec::exec(&store, &args),
         Command::State(id) => commands::print_state(&store, &id),
         Command::Kill(args) => kill::kill(&store, &args),
         Command::Delete(args) => delete::delete(&store, &args),

@@ -47,7 +47,7 @@ pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
 }
 
 /// The user's window, where nothing else is said.
-fn terminal_size(spec: &oci_spec::runtime::Spec) -> sampan_runtime::WindowSize {
+pub(super) fn terminal_size(spec: &oci_spec::runtime::Spec) -> sampan_runtime::WindowSize {
     let asked = size(spec);
     match namespaces::terminal::size() {
         Some(window) if asked == sampan_runtime::WindowSize::default() => {
