@@ -1,0 +1,164 @@
+//! Layers ready to be stacked: directories as they are, archives unpacked, and a place for what is written.
+//!
+//! All that is made here lies in one temporary directory, `sampan-PID-XXXXXX`, so that whoever finds it knows whose it was, and goes
+//! with the container. An ordinary user unpacks and removes in a user namespace: in there the user is root, who may write into a
+//! directory without the `w` bit, and remove what belongs to a subordinate id.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use chroot::Unpack;
+use namespaces::{Config, Kind, Maps, StageError, spawn};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+use step::step;
+use tempfile::TempDir;
+use unionfs::{Error, Whiteouts};
+
+use crate::Result;
+
+/// The stack, lowest layer first.
+pub(crate) struct Layers {
+    pub(crate) lower: Vec<PathBuf>,
+    temporary: PathBuf,
+}
+
+/// A directory to write into, with its work directory beside it.
+pub(crate) struct Upper {
+    pub(crate) upper: PathBuf,
+    pub(crate) work: PathBuf,
+    /// It goes with the container.
+    pub(crate) temporary: bool,
+    /// Held as long as the container runs: with a second writer the kernel promises nothing.
+    _lock: Flock<File>,
+}
+
+impl Layers {
+    /// Unpacks what is an archive. `userxattr` as in [`unionfs::Overlay`].
+    pub(crate) fn open(given: &[PathBuf], userxattr: bool) -> Result<Self> {
+        if given.is_empty() {
+            return Err(Error::NoLayers.into());
+        }
+        if let Some(missing) = given.iter().find(|path| !path.is_dir() && !path.is_file()) {
+            return Err(Error::NoLayer(missing.clone()).into());
+        }
+        let prefix = format!("sampan-{}-", std::process::id());
+        let temporary = step("mkdir", format_args!("{prefix}XXXXXX"), "a place that goes with the container")
+            .run(|| {
+                tempfile::Builder::new()
+                    .prefix(&prefix)
+                    .permissions(fs::Permissions::from_mode(0o755))
+                    .tempdir()
+            })
+            .map(TempDir::keep)?;
+        let mut layers = Self { lower: Vec::new(), temporary };
+        let outcome = layers.fill(given, userxattr);
+        // The first error is the one to tell.
+        outcome.inspect_err(|_| drop(layers.remove())).map(|()| layers)
+    }
+
+    fn fill(&mut self, given: &[PathBuf], userxattr: bool) -> Result<()> {
+        let mut archives = Vec::new();
+        for (number, path) in given.iter().enumerate() {
+            let layer = match path.is_dir() {
+                true => fs::canonicalize(path)?,
+                false => self.temporary.join(format!("layer{number}")),
+            };
+            if path.is_file() {
+                archives.push((path.as_path(), layer.clone()));
+            }
+            self.lower.push(layer);
+        }
+        if archives.is_empty() {
+            return Ok(());
+        }
+        as_root_of_the_files(|| {
+            archives.iter().try_for_each(|(archive, into)| unpack(archive, into, userxattr))
+        })
+    }
+
+    /// The directory that is written, and a work directory on the same mount.
+    pub(crate) fn upper(&self, given: Option<&Path>) -> Result<Upper> {
+        let upper = given.map_or_else(|| self.temporary.join("upper"), Path::to_owned);
+        make_like(&upper, self.lower.last())?;
+        let upper = fs::canonicalize(upper)?;
+        let mut work = upper.clone().into_os_string();
+        work.push(".work");
+        let work = PathBuf::from(work);
+        make_like(&work, None)?;
+        let lock = Flock::lock(File::open(&upper)?, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| Error::UpperInUse(upper.clone()))?;
+        Ok(Upper { upper, work, temporary: given.is_none(), _lock: lock })
+    }
+
+    /// A new directory for a mount.
+    pub(crate) fn mount_point(&self, name: &str) -> Result<PathBuf> {
+        let path = self.temporary.join(name);
+        make_like(&path, None)?;
+        Ok(path)
+    }
+
+    /// Removes what was made, and nothing that was given.
+    pub(crate) fn remove(&self) -> Result<()> {
+        as_root_of_the_files(|| {
+            step(
+                "rm -r",
+                format_args!("{}", self.temporary.display()),
+                "what was written here goes with the container",
+            )
+            .run(|| fs::remove_dir_all(&self.temporary))?;
+            Ok(())
+        })
+    }
+}
+
+// ANCHOR: unpack
+fn unpack(archive: &Path, into: &Path, userxattr: bool) -> Result<()> {
+    make_like(into, None)?;
+    let mut whiteouts = Whiteouts::new(userxattr);
+    let reader = io::BufReader::with_capacity(1 << 16, File::open(archive)?);
+    let how = Unpack { as_root: own_ids() };
+    chroot::unpack::unpack_into(reader, into, &how, &mut |root, path| whiteouts.intercept(root, path))?;
+    whiteouts.apply(File::open(into)?.as_fd())?;
+    Ok(())
+}
+// ANCHOR_END: unpack
+
+/// Whether this process may give files to others and make device nodes: root of the machine, not of a user namespace.
+fn own_ids() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Makes a directory, where there is none, with the mode of `model`: the root of an overlay is that of its upper directory.
+fn make_like(path: &Path, model: Option<&PathBuf>) -> Result<()> {
+    let mode = model.and_then(|model| fs::metadata(model).ok()).map_or(0o755, |about| about.mode() & 0o7777);
+    step("mkdir", format_args!("{}", path.display()), "for the overlay").run(
+        || match fs::DirBuilder::new().mode(mode).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        },
+    )?;
+    Ok(())
+}
+
+/// Runs `work` as whoever is root of the container's files: the machine's root already, an ordinary user in a user namespace.
+pub(crate) fn as_root_of_the_files(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    if geteuid().is_root() {
+        return work();
+    }
+    let maps = Maps::for_this_user();
+    let config = Config { new: vec![Kind::User], uid_map: maps.uid, gid_map: maps.gid, ..Config::default() };
+    let created = spawn(&config, |end| {
+        end.wait_to_proceed()?;
+        work().map_err(|error| StageError::new("files", &*error, 125))?;
+        std::process::exit(0)
+    })?;
+    match created.proceed()?.wait()?.code() {
+        0 => Ok(()),
+        code => Err(format!("the process for the files ended with status {code}").into()),
+    }
+}
