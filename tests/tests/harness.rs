@@ -1,0 +1,98 @@
+//! The harness itself: a test that cheats must fail, and one that cannot run must be skipped with its reason.
+//!
+//! This program runs itself with `KIT_HARNESS=trial`, as a test program with tests that each do one wrong thing.
+
+use std::process::{Command, ExitCode};
+use std::thread::sleep;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tests::{Host, Need, Outcome, Test};
+
+const WRONG: &[Test] = &[
+    Test { name: "right", needs: &[], run: |_| Ok(()) },
+    Test { name: "errs", needs: &[], run: |_| Err("the reason".into()) },
+    Test { name: "panics", needs: &[], run: |_| panic!("the reason") },
+    Test { name: "takes_too_long", needs: &[], run: takes_too_long },
+    Test { name: "leaves_a_process", needs: &[], run: leaves_a_process },
+    Test { name: "leaves_a_folder_of_ours", needs: &[Need::Root, Need::Binary("kit")], run: leaves_a_folder },
+    Test { name: "needs_the_moon", needs: &[Need::Program("no-such-program")], run: |_| Ok(()) },
+    Test { name: "looks_around", needs: &[Need::Root], run: looks_around },
+];
+
+fn takes_too_long(_: &Host) -> Outcome {
+    sleep(Duration::from_secs(60));
+    Ok(())
+}
+
+fn leaves_a_process(host: &Host) -> Outcome {
+    // A process that has forked itself away from everybody.
+    host.command("sh", ["-c", "setsid sleep 60 > /dev/null 2>&1 < /dev/null & exit 0"])?.success()?;
+    Ok(())
+}
+
+fn leaves_a_folder(host: &Host) -> Outcome {
+    Ok(std::fs::create_dir(host.place().scratch.join("sampan-1073741824-abcdef"))?)
+}
+
+/// Changes that would show on the host.
+fn looks_around(host: &Host) -> Outcome {
+    host.command(
+        "sh",
+        ["-c", "mkdir /var/lib/sampan/x && echo x > /etc/sampan-test && echo x > /run/sampan-test"],
+    )?
+    .success()?;
+    host.command("sh", ["-c", "echo sampan-test > /proc/sys/kernel/hostname"])?.success()?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os("KIT_HARNESS").is_some_and(|value| value == "trial") {
+        return tests::main(WRONG.iter().map(|test| (*test).into()).collect());
+    }
+    let expect = |name: &'static str, variables: &'static [(&str, &str)], words: &'static [&str]| {
+        Trial::test(format!("harness::{name}"), move || trial(name, variables, words))
+    };
+    let trials = vec![
+        expect("right", &[], &["1 passed"]),
+        expect("errs", &[], &["1 failed", "the reason"]),
+        expect("panics", &[], &["1 failed", "the reason"]),
+        expect("takes_too_long", &[("KIT_TIME_LIMIT", "1")], &["1 failed", "killed after 1s"]),
+        expect("leaves_a_process", &[], &["1 failed", "it left processes running", "sleep 60"]),
+        expect("leaves_a_folder_of_ours", &[], &["1 failed", "it leaked", "sampan-1073741824-abcdef"]),
+        expect(
+            "needs_the_moon",
+            &[],
+            &["1 ignored", "program:no-such-program: no-such-program is not installed"],
+        ),
+        expect("needs_the_moon", &[("KIT_REQUIRE", "all")], &["1 failed", "a required need is missing"]),
+        expect("needs_the_moon", &[("KIT_REQUIRE", "all"), ("KIT_ALLOW_SKIP", "program")], &["1 ignored"]),
+        Trial::test("harness::the_host_stays_as_it_is", || {
+            trial("looks_around", &[], &["1 passed"])?;
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let seen =
+                ["/etc/sampan-test", "/run/sampan-test", "/var/lib/sampan/x"].map(std::path::Path::new);
+            let clean = name.trim() != "sampan-test" && !seen.iter().any(|path| path.exists());
+            if clean { Ok(()) } else { Err("the host has changed".into()) }
+        }),
+    ];
+    // Without root there is no private place, and nothing to show of it.
+    let root = nix::unistd::geteuid().is_root();
+    let trials = trials.into_iter().filter(|_| root).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial(name: &str, variables: &[(&str, &str)], words: &[&str]) -> Result<(), Failed> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--exact", name])
+        .env_remove("KIT_REQUIRE")
+        .env_remove("KIT_ALLOW_SKIP")
+        .env("KIT_HARNESS", "trial")
+        .envs(variables.iter().copied())
+        .output()?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    match words.iter().find(|word| !said.contains(**word)) {
+        Some(word) => Err(format!("it never said {word:?}:\n{said}").into()),
+        None => Ok(()),
+    }
+}
