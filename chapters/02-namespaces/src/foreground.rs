@@ -20,10 +20,10 @@ use rustix::process::pidfd_send_signal;
 use step::StepError;
 
 use crate::terminal::{self, RawMode};
-use crate::{Error, ExitStatus, Running};
+use crate::{Created, Error, ExitStatus, Running};
 
 /// Those that mean the container when they are sent to the runtime process.
-const FORWARDED: [Signal; 7] = [
+const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -31,22 +31,28 @@ const FORWARDED: [Signal; 7] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGCONT,
+    Signal::SIGWINCH,
 ];
 
-/// Waits for the end of the container. Until then each signal that reaches this process goes to the init process; where the
-/// container has a terminal, standard input and output are joined to it.
+/// Lets the container run its command, and waits for its end. Until then each signal that reaches this process goes to the init
+/// process; where the container has a terminal, standard input and output are joined to it.
 ///
 /// # Errors
-/// The step that failed; the user's terminal is as it was before, also then.
+/// As [`Created::proceed`] and [`attend`].
 // ANCHOR: attend
-pub fn attend(mut running: Running) -> Result<ExitStatus, Error> {
+pub fn run(created: Created) -> Result<ExitStatus, Error> {
+    // Before the command runs: a signal in between would end this process, and the container with it.
+    let signals = signals()?;
+    stand(created.proceed()?, &signals)
+}
+
+fn stand(mut running: Running, signals: &SignalFd) -> Result<ExitStatus, Error> {
     let master = running.terminal.take();
-    let signals = signals(master.is_some()).map_err(|errno| StepError::new("signalfd", "", errno))?;
     let raw = if master.is_some() { RawMode::enter()? } else { None };
     let mut relay =
         master.map(Relay::new).transpose().map_err(|error| StepError::new("fcntl", "O_NONBLOCK", error))?;
     loop {
-        let ready = wait(&running, &signals, relay.as_ref())?;
+        let ready = wait(&running, signals, relay.as_ref())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             pass_on(&running, relay.as_ref(), &signal);
         }
@@ -68,13 +74,19 @@ pub fn attend(mut running: Running) -> Result<ExitStatus, Error> {
 }
 // ANCHOR_END: attend
 
-fn signals(with_terminal: bool) -> Result<SignalFd, Errno> {
-    let mut set: SigSet = FORWARDED.into_iter().collect();
-    if with_terminal {
-        set.add(Signal::SIGWINCH);
-    }
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+/// What [`run`] does, for a container that runs its command already.
+///
+/// # Errors
+/// The step that failed; the user's terminal is as it was before, also then.
+pub fn attend(running: Running) -> Result<ExitStatus, Error> {
+    stand(running, &signals()?)
+}
+
+fn signals() -> Result<SignalFd, StepError> {
+    let set: SigSet = FORWARDED.into_iter().collect();
+    set.thread_block().map_err(|errno| StepError::new("sigprocmask", "SIG_BLOCK", errno))?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&set, flags).map_err(|errno| StepError::new("signalfd", "", errno))
 }
 
 fn pass_on(running: &Running, relay: Option<&Relay>, signal: &nix::sys::signalfd::siginfo) {
@@ -86,7 +98,7 @@ fn pass_on(running: &Running, relay: Option<&Relay>, signal: &nix::sys::signalfd
                 let _ = terminal::resize(&relay.master, size);
             }
         }
-        // Ctrl-C in the terminal that the container shares with this process: the kernel has sent it to all there.
+        // Ctrl-C, or a resize, in the terminal that the container shares with this process: the kernel has told all there.
         None if signal.ssi_code == libc::SI_KERNEL => {}
         _ => {
             if let Some(signal) = rustix::process::Signal::from_named_raw(number) {

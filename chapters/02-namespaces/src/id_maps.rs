@@ -62,7 +62,9 @@ impl Maps {
             subgid: read("/etc/subgid"),
             uid_map: read("/proc/self/uid_map"),
             gid_map: read("/proc/self/gid_map"),
-            programs: program("newuidmap").is_some() && program("newgidmap").is_some(),
+            programs: !geteuid().is_root()
+                && program("newuidmap").is_some()
+                && program("newgidmap").is_some(),
         };
         host.plan()
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use chroot::Command;
 use clap::Parser;
 use namespaces::{Config, Error, ExitStatus, HINTS, Maps, StageError, Table};
-use namespaces::{attend, join, plan, reaper, spawn, terminal};
+use namespaces::{foreground, join, plan, reaper, spawn, terminal};
 use nix::unistd::Pid;
 
 use crate::args::{Args, Verb};
@@ -57,7 +57,7 @@ fn run(args: &Args, maps: &Maps) -> Result<ExitStatus, Error> {
         created.wait_ready()?;
         eprint!("{}", Table::beside(created.pid()));
     }
-    attend(created.proceed()?)
+    foreground::run(created)
 }
 // ANCHOR_END: main
 
@@ -67,7 +67,7 @@ fn run_inside(pid: Pid, tty: bool, command: &[OsString]) -> Result<ExitStatus, E
         let terminal = tty.then(|| end.open_terminal(terminal::size())).transpose()?;
         execute(command, terminal)
     })?;
-    attend(created.proceed()?)
+    foreground::run(created)
 }
 
 fn execute(command: &[OsString], terminal: Option<OwnedFd>) -> Result<Infallible, StageError> {

@@ -247,6 +247,9 @@ pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<O
 fn resolve_or_make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix::io::Result<OwnedFd> {
     match resolve(root, path) {
         Err(rustix::io::Errno::NOENT) => {}
+        Ok(there) if directory && !FileType::from_raw_mode(rustix::fs::fstat(&there)?.st_mode).is_dir() => {
+            return Err(rustix::io::Errno::NOTDIR);
+        }
         other => return other,
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {

@@ -71,6 +71,7 @@ fn reason(table: &str, id: Option<u64>, is_mount: bool) -> &'static str {
         |mount: &Line<'_>| mounts.iter().find(|other| other.id == mount.parent && other.id != mount.id);
     let new = mounts.iter().find(|mount| Some(mount.id) == id);
     match (root, new) {
+        (None, Some(new)) if new.place == "/" => "the new root is the root already",
         (None, _) => "this process is in a chroot, whose root is no mount: run it outside",
         (Some(root), _) if root.kind == "rootfs" || root.parent == root.id => {
             "the root is a ramdisk, the first root of this machine, which cannot be moved: boot from a disk, or \

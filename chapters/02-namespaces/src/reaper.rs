@@ -20,7 +20,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, getpid};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
+use rustix::pipe::PipeFlags;
 use rustix::process::DumpableBehavior;
 use step::{StepError, step};
 
@@ -41,6 +42,10 @@ pub fn run(
 ) -> Result<Infallible, StageError> {
     let signals = handled();
     signals.thread_block().map_err(|errno| StepError::new("sigprocmask", "SIG_BLOCK", errno))?;
+    // Closed with all other descriptors, when nothing of the host's is left in pid 1: then the command may look.
+    let (gate, held) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| StepError::new("pipe2", "", errno))?;
+    let init = getpid();
     let forked = step(
         "fork",
         format_args!(""),
@@ -49,10 +54,16 @@ pub fn run(
     .run_last(fork)?;
     match forked {
         ForkResult::Child => {
+            drop(held);
+            rustix::io::retry_on_intr(|| rustix::io::read(&gate, &mut [0]))
+                .map_err(|errno| StepError::new("read", "", errno))?;
             signals.thread_unblock().map_err(|errno| StepError::new("sigprocmask", "SIG_UNBLOCK", errno))?;
             // Without a pid namespace of its own the command would outlive this process.
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
                 .map_err(|errno| StepError::new("prctl", "PR_SET_PDEATHSIG", errno))?;
+            if getppid() != init {
+                return Err(StepError::new("prctl", "PR_SET_PDEATHSIG", Errno::ESRCH).into());
+            }
             command()
         }
         ForkResult::Parent { child } => match let_go(end, &signals) {
@@ -101,8 +112,8 @@ fn let_go(end: &InitEnd, signals: &SigSet) -> Result<SignalFd, StepError> {
         let _ = rustix::stdio::dup2_stdout(null);
         let _ = rustix::stdio::dup2_stderr(null);
     }
-    close_from(3).map_err(|errno| StepError::new("close_range", "3 ~0", errno))?;
     dress();
+    close_from(3).map_err(|errno| StepError::new("close_range", "3 ~0", errno))?;
     SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| StepError::new("signalfd", "", errno))
 }

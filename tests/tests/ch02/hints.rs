@@ -121,9 +121,11 @@ const ANSWERS: [(&str, &str, &str, &str); 7] = [
 
 fn answers_of_other_kernels(host: &Host) -> Outcome {
     for (answer, step, errno, advice) in ANSWERS {
-        told(&traced(host, &["-e", &format!("inject={answer}")], &[])?, step, errno, advice);
+        let output = traced(host, &["-e", &format!("inject={answer}")], &[])
+            .map_err(|error| format!("{answer}: {error}"))?;
+        told(&output, step, errno, advice);
     }
-    let no_devpts = ["-P", "/dev/ptmx", "-e", "inject=openat:error=ENOENT"];
+    let no_devpts = ["-P", "/dev/ptmx", "-e", "inject=?open,openat:error=ENOENT"];
     told(&traced(host, &no_devpts, &["-t"])?, "open /dev/ptmx", "ENOENT", "leave out -t");
     Ok(())
 }
