@@ -93,6 +93,13 @@ pub(crate) enum Verb {
         /// The pid of its 03-cgroups, the pid of a process in it, or the name of its cgroup
         container: String,
     },
+    /// Change the limits of a running container; those that are not given stay
+    Update {
+        /// As for stats
+        container: String,
+        #[command(flatten)]
+        limits: LimitArguments,
+    },
     /// Stop all its processes where they are
     Freeze {
         /// As for stats

@@ -38,7 +38,8 @@ const RACES: u32 = 32;
 pub struct Cgroup {
     pub(crate) path: PathBuf,
     pub(crate) places: Vec<Place>,
-    pub(crate) aside: Option<Aside>,
+    aside: Option<Aside>,
+    hierarchies: Hierarchies,
 }
 
 impl Cgroup {
@@ -60,7 +61,8 @@ impl Cgroup {
     pub fn create_at(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<Self, Error> {
         limits.check()?;
         let places = plan(hierarchies, path, limits)?;
-        let mut cgroup = Self { path: path.to_owned(), places: Vec::new(), aside: None };
+        let (path, hierarchies) = (path.to_owned(), hierarchies.clone());
+        let mut cgroup = Self { path, places: Vec::new(), aside: None, hierarchies };
         for place in places {
             let made = cgroup.make(&place).and_then(|()| {
                 cgroup.places.push(place);
@@ -68,7 +70,7 @@ impl Cgroup {
             });
             if let Err(error) = made {
                 // The first error is the one to tell: what could not be undone is found by `cargo kit leaks`.
-                let _ = cgroup.remove();
+                let _ = cgroup.undo();
                 return Err(error);
             }
         }
@@ -96,7 +98,7 @@ impl Cgroup {
         if places.is_empty() {
             return Err(Error::NoSuchCgroup(path.display().to_string()));
         }
-        Ok(Self { path: path.to_owned(), places, aside: None })
+        Ok(Self { path: path.to_owned(), places, aside: None, hierarchies: hierarchies.clone() })
     }
 
     /// The names of all cgroups that are in the folder `sampan` of any hierarchy, sorted.
@@ -177,9 +179,9 @@ impl Cgroup {
     /// # Errors
     /// As for [`Cgroup::create`]. What had been changed before the error stays changed: a limit cannot be undone, for the processes
     /// may already be above it.
-    pub fn update(&mut self, hierarchies: &Hierarchies, limits: &Limits) -> Result<(), Error> {
+    pub fn update(&mut self, limits: &Limits) -> Result<(), Error> {
         limits.check()?;
-        for place in plan(hierarchies, &self.path, limits)? {
+        for place in plan(&self.hierarchies, &self.path, limits)? {
             let known = self.places.iter().position(|other| other.dir == place.dir);
             if known.is_none() || place.version == Version::V2 {
                 self.make(&place)?;
@@ -266,7 +268,14 @@ impl Cgroup {
     ///
     /// # Errors
     /// The first that was met; the other places are removed all the same. [`Error::TimedOut`] where a process does not die.
-    pub fn remove(self) -> Result<(), Error> {
+    pub fn remove(mut self) -> Result<(), Error> {
+        // Somebody else may have updated it meanwhile, and a new limit may have brought a directory in another hierarchy.
+        self.places = existing(&self.hierarchies, &self.path);
+        self.undo()
+    }
+
+    /// Removes the places that are known, and no others: what a failed [`Cgroup::create`] has not made is not its own.
+    fn undo(self) -> Result<(), Error> {
         let inhabited = self.places.iter().any(|place| populated(&place.dir));
         let mut outcome = if inhabited { self.kill() } else { Ok(()) };
         for place in self.places.iter().rev() {

@@ -67,6 +67,7 @@ fn look(args: &Arguments) -> Result<u8> {
     };
     match &args.verb {
         Some(Verb::Stats { container }) => print!("{}", open(container)?.stats()),
+        Some(Verb::Update { container, limits }) => open(container)?.update(&limits.limits())?,
         Some(Verb::Freeze { container }) => open(container)?.freeze()?,
         Some(Verb::Thaw { container }) => open(container)?.thaw()?,
         None => {}

@@ -29,6 +29,11 @@ pub(crate) fn tests() -> Vec<Test> {
             run: frozen_by_version_1,
         },
         Test { name: "ch03::stats_says_what_the_kernel_says", needs: ROOT, run: stats },
+        Test {
+            name: "ch03::limits_are_changed_while_it_runs",
+            needs: &[Need::Root, Need::Rootfs, Need::CgroupV1("memory"), Need::CgroupV1("cpu")],
+            run: update,
+        },
         Test { name: "ch03::nothing_is_left_at_the_end", needs: ROOT, run: nothing_left },
         Test { name: "ch03::who_outlives_the_command_is_killed", needs: ROOT, run: survivors },
         Test { name: "ch03::cgroups_made_inside_are_removed", needs: ROOT, run: nested },
@@ -142,6 +147,25 @@ fn stats(host: &Host) -> Outcome {
     let missing = host.command("03-cgroups", ["stats", "no-such"])?.expect(125)?;
     assert!(missing.stderr.starts_with("error: no cgroup sampan/no-such in any hierarchy"), "{missing}");
     Ok(())
+}
+
+fn update(host: &Host) -> Outcome {
+    let child = container(host, &["--memory", "48m"], "sleep 60")?;
+    let memory = dir(&child, V1, "memory")?;
+    let name = child.pid().to_string();
+    // Up and down: memory may at no moment be above memory and swap together.
+    for (size, bytes) in [("96m", 96 << 20), ("32m", 32 << 20)] {
+        host.command("03-cgroups", ["update", &name, "--memory", size])?.success()?;
+        assert_eq!(read(memory.join("memory.limit_in_bytes"))?, bytes.to_string());
+        assert_eq!(read(memory.join("memory.memsw.limit_in_bytes"))?, (2 * bytes).to_string());
+    }
+    // A controller that nobody had needed: its processes are moved into it.
+    host.command("03-cgroups", ["update", &name, "--cpus", "0.5"])?.success()?;
+    let cpu = dir(&child, V1, "cpu")?;
+    assert_eq!(read(cpu.join("cpu.cfs_quota_us"))?, "50000");
+    let process = inside(&child, "sleep 60")?.to_string();
+    assert!(read(cpu.join("cgroup.procs"))?.lines().any(|pid| pid == process));
+    child.end()
 }
 
 fn nothing_left(host: &Host) -> Outcome {
