@@ -114,14 +114,9 @@ fn set_cpu(limits: &mut Limits, cpu: &LinuxCpu) {
         let period = cpu.period().filter(|period| *period > 0).unwrap_or(PERIOD);
         limits.cpu_max = Some(CpuMax { quota: Some(quota), period });
     }
-    limits.cpu_weight = cpu.shares().filter(|shares| *shares > 0).map(weight);
+    limits.cpu_shares = cpu.shares().filter(|shares| *shares > 0);
     limits.cpuset = cpu.cpus().clone().filter(|list| !list.is_empty());
     limits.cpuset_mems = cpu.mems().clone().filter(|list| !list.is_empty());
-}
-
-/// Version 1 shares out 2 to 262144, version 2 1 to 10000: the ends are mapped to the ends, as all runtimes do.
-fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
 fn set_io(
@@ -161,7 +156,7 @@ mod tests {
         let limits = translated(json);
         assert_eq!((limits.memory, limits.memory_swap, limits.pids), (Some(64 << 20), Some(-1), Some(7)));
         assert_eq!(limits.cpu_max, Some(CpuMax { quota: Some(50_000), period: 100_000 }));
-        assert_eq!((limits.cpu_weight, limits.cpuset.as_deref()), (Some(39), Some("0-1")));
+        assert_eq!((limits.cpu_shares, limits.cpuset.as_deref()), (Some(1024), Some("0-1")));
         assert_eq!(
             limits.io_max,
             [IoMax { major: 8, minor: 0, rbps: Some(5), wbps: Some(6), ..IoMax::default() }]
@@ -175,11 +170,6 @@ mod tests {
                 .is_empty()
         );
         assert!(translated(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#).is_empty());
-    }
-
-    #[test]
-    fn shares_are_spread_over_weights() {
-        assert_eq!([2, 1024, 262_144, 1, u64::MAX].map(weight), [1, 39, 10_000, 1, 10_000]);
     }
 
     #[test]

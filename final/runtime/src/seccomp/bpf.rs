@@ -252,11 +252,13 @@ mod tests {
         }
     }
 
+    type Expected = fn(u64) -> bool;
+
     #[test]
     fn arguments_are_compared_with_all_their_bits() {
         const BIG: u64 = (3 << 32) + 5;
         let values = [0, 4, 5, 6, 2 << 32, BIG - 1, BIG, BIG + 1, 4 << 32, u64::MAX];
-        let tests: [(Test, fn(u64) -> bool); 7] = [
+        let tests: [(Test, Expected); 7] = [
             (Test::Equal(BIG), |v| v == BIG),
             (Test::NotEqual(BIG), |v| v != BIG),
             (Test::Less(BIG), |v| v < BIG),
