@@ -2,9 +2,9 @@
 //!
 //! Up to chapter 3 two containers on one root file system share its files: what one writes, the other reads, or runs. Over layers
 //! they share the same bytes, and none may write them. The attacks: 1. write to the base itself; 2. open what mountinfo names, the
-//! layers and the upper directory on the host; 3. find a descriptor whose file is not the overlay's: by `/proc/self/map_files`,
-//! by a file handle; 4. take the overlay away, and see what lies under it; 5. give the overlay other layers, by a remount or a new
-//! one; 6. bring a directory that the host gave as a layer to the front by the overlay's own attributes.
+//! layers and the upper directory on the host; 3. find a descriptor whose file is the layer's own, by `/proc/self/map_files`; 4. take
+//! the overlay away, and see what lies under it; 5. give it other layers, by a remount or in an overlay of one's own; 6. write
+//! the overlay's own attributes, which would lead a name elsewhere.
 //!
 //! Prints RISK with what was reached, and SAFE when each attack was tried and refused.
 

@@ -47,13 +47,14 @@ fn main() -> Result<()> {
             Place::Nowhere => "nowhere".to_owned(),
         })
     };
-    println!("{:<22} {:<13} {:<18} after", "operation", "file", "before");
+    println!("{:<22} {:<13} {:<23} after", "operation", "file", "before");
     for (operation, file, order) in OPERATIONS {
         let before = look(file)?;
         shell.order(order)?;
-        println!("{operation:<22} /{file:<12} {before:<18} {}", look(file)?);
+        println!("{operation:<22} /{file:<12} {before:<23} {}", look(file)?);
     }
-    shell.end()
+    shell.end()?;
+    Ok(scratch.close()?)
 }
 
 /// A layer with a file for each operation, the last one on the stack.

@@ -1,9 +1,9 @@
 //! The command line of `04-unionfs`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cgroups::{Limits, size};
+use cgroups::{Cgroup, Hierarchies, Limits, size};
 use clap::{Args, Parser, Subcommand};
 use namespaces::Kind;
 
@@ -105,7 +105,13 @@ pub(crate) struct Look {
 }
 
 impl Run {
-    pub(crate) fn limits(&self) -> Limits {
-        Limits { memory: self.memory, cpus: self.cpus, pids: self.pids, ..Limits::default() }
+    /// A cgroup with the limits; none where no limit was given.
+    pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>, cgroups::Error> {
+        let limits = Limits { memory: self.memory, cpus: self.cpus, pids: self.pids, ..Limits::default() };
+        if limits.is_empty() {
+            return Ok(None);
+        }
+        let name = format!("04-unionfs-{}", std::process::id());
+        Cgroup::create(&Hierarchies::find(Path::new("/proc/self"))?, &name, &limits).map(Some)
     }
 }

@@ -83,12 +83,16 @@ impl Layers {
     /// The directory that is written, and a work directory on the same mount.
     pub(crate) fn upper(&self, given: Option<&Path>) -> Result<Upper> {
         let upper = given.map_or_else(|| self.temporary.join("upper"), Path::to_owned);
-        make_like(&upper, self.lower.last())?;
+        make_like(
+            &upper,
+            self.lower.last(),
+            "takes what is written; the root of the merged tree has its mode",
+        )?;
         let upper = fs::canonicalize(upper)?;
         let mut work = upper.clone().into_os_string();
         work.push(".work");
         let work = PathBuf::from(work);
-        make_like(&work, None)?;
+        make_like(&work, None, "where the kernel prepares a file before it appears in the upper directory")?;
         let lock = Flock::lock(File::open(&upper)?, FlockArg::LockExclusiveNonblock)
             .map_err(|_| Error::UpperInUse(upper.clone()))?;
         Ok(Upper { upper, work, temporary: given.is_none(), _lock: lock })
@@ -97,7 +101,7 @@ impl Layers {
     /// A new directory for a mount.
     pub(crate) fn mount_point(&self, name: &str) -> Result<PathBuf> {
         let path = self.temporary.join(name);
-        make_like(&path, None)?;
+        make_like(&path, None, "an empty place for a mount")?;
         Ok(path)
     }
 
@@ -117,7 +121,7 @@ impl Layers {
 
 // ANCHOR: unpack
 fn unpack(archive: &Path, into: &Path, userxattr: bool) -> Result<()> {
-    make_like(into, None)?;
+    make_like(into, None, "a layer that comes as an archive is unpacked here")?;
     let mut whiteouts = Whiteouts::new(userxattr);
     let reader = io::BufReader::with_capacity(1 << 16, File::open(archive)?);
     let how = Unpack { as_root: own_ids() };
@@ -134,15 +138,31 @@ fn own_ids() -> bool {
 }
 
 /// Makes a directory, where there is none, with the mode of `model`: the root of an overlay is that of its upper directory.
-fn make_like(path: &Path, model: Option<&PathBuf>) -> Result<()> {
+fn make_like(path: &Path, model: Option<&PathBuf>, why: &'static str) -> Result<()> {
     let mode = model.and_then(|model| fs::metadata(model).ok()).map_or(0o755, |about| about.mode() & 0o7777);
-    step("mkdir", format_args!("{}", path.display()), "for the overlay").run(
-        || match fs::DirBuilder::new().mode(mode).create(path) {
+    step("mkdir", format_args!("{}", path.display()), why).run(|| {
+        match fs::DirBuilder::new().mode(mode).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
-        },
-    )?;
+        }
+    })?;
     Ok(())
+}
+
+impl Upper {
+    /// Removes the work directory: without an index there is nothing in it that the next container needs, and an ordinary user
+    /// cannot, for the kernel makes a directory in it that nobody may enter.
+    pub(crate) fn remove_work(&self) -> Result<()> {
+        as_root_of_the_files(|| {
+            step(
+                "rm -r",
+                format_args!("{}", self.work.display()),
+                "the kernel's own, of no use without the mount",
+            )
+            .run(|| fs::remove_dir_all(&self.work))?;
+            Ok(())
+        })
+    }
 }
 
 /// Runs `work` as whoever is root of the container's files: the machine's root already, an ordinary user in a user namespace.

@@ -6,11 +6,10 @@ mod layers;
 
 use std::error::Error;
 use std::io::{self, Write as _};
-use std::path::Path;
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 
 use args::{Arguments, Look, Verb};
-use cgroups::{Cgroup, Hierarchies};
+use cgroups::Cgroup;
 use clap::Parser;
 use layers::{Layers, as_root_of_the_files};
 use unionfs::{Kind, changes, write_diff};
@@ -26,9 +25,7 @@ fn main() -> ExitCode {
     }
     let outcome = match &args.verb {
         Some(Verb::Changes(look)) => inspect(look, list),
-        Some(Verb::Diff(look)) => inspect(look, |look, layers| {
-            Ok(write_diff(&look.upper, !look.trusted, &layers.lower, io::stdout().lock())?)
-        }),
+        Some(Verb::Diff(look)) => inspect(look, pack),
         None => run(&args),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
@@ -43,16 +40,12 @@ fn run(args: &Arguments) -> Result<u8> {
     let userxattr = !args.run.share.contains(&namespaces::Kind::User);
     let layers = Layers::open(&args.stack.layers, userxattr)?;
     let outcome = layers.upper(args.stack.upper.as_deref()).and_then(|upper| {
-        let limits = args.run.limits();
-        let cgroup = match limits.is_empty() {
-            true => None,
-            false => {
-                let name = format!("04-unionfs-{}", process::id());
-                Some(Cgroup::create(&Hierarchies::find(Path::new("/proc/self"))?, &name, &limits)?)
-            }
-        };
+        let cgroup = args.run.cgroup()?;
         let outcome = container::run(args, &layers, &upper, cgroup.as_ref());
         cgroup.map_or(Ok(()), Cgroup::remove)?;
+        if !upper.temporary && !args.stack.index {
+            upper.remove_work()?;
+        }
         outcome
     });
     layers.remove()?;
@@ -78,4 +71,8 @@ fn list(look: &Look, layers: &Layers) -> Result<()> {
         writeln!(out, "{letter} /{}", change.path.display())?;
     }
     Ok(())
+}
+
+fn pack(look: &Look, layers: &Layers) -> Result<()> {
+    Ok(write_diff(&look.upper, !look.trusted, &layers.lower, io::stdout().lock())?)
 }
