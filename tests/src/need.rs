@@ -39,7 +39,7 @@ pub enum Need {
     Nftables,
     /// The kernel has bridges.
     Bridge,
-    /// `newuidmap` and `newgidmap` are installed.
+    /// `newuidmap` and `newgidmap` are installed, and the ordinary user has subordinate ids.
     SubordinateIds,
     /// This program is in the host's `PATH`.
     Program(&'static str),
@@ -151,6 +151,22 @@ impl Need {
         let short = name.split(':').next().unwrap_or_default();
         list.split(',').map(str::trim).any(|item| item == "all" || item == name || item == short)
     }
+}
+
+/// By name or by number: see subuid(5).
+fn has_subordinate_ids(host: &Host) -> bool {
+    let id = host.as_user().ids().0.to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(id.as_str())).then(|| name.to_owned())
+    });
+    let listed = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    listed
+        .lines()
+        .filter_map(|line| line.split(':').next())
+        .any(|user| user == id || name.as_deref() == Some(user))
 }
 
 fn in_path(program: &str) -> bool {

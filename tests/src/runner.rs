@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::ask;
 use crate::host::Host;
@@ -69,7 +69,11 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
 fn supervise(name: &str) -> Result<Completion, String> {
     let told = |error: std::io::Error| error.to_string();
     let mut log = tempfile::tempfile().map_err(told)?;
-    let child = Command::new(std::env::current_exe().map_err(told)?)
+    let mut command = Command::new(std::env::current_exe().map_err(told)?);
+    // Root's scratch space ends with the test's mount namespace; an ordinary user's has to be removed.
+    let scratch = if geteuid().is_root() { None } else { Some(tempfile::tempdir().map_err(told)?) };
+    command.envs(scratch.as_ref().map(|folder| ("TMPDIR", folder.path())));
+    let child = command
         .args(["--child", name])
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(told)?)

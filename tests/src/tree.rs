@@ -17,6 +17,11 @@ pub fn copy(from: &Path, to: &Path, owner: Option<(u32, u32)>) -> io::Result<()>
     copy_one(from, to, owner, &mut HashMap::new())
 }
 
+/// What an ordinary user may not read, such as a `shadow` that root made, is copied as nothing.
+fn closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && !nix::unistd::geteuid().is_root()
+}
+
 type Copied = HashMap<(u64, u64), PathBuf>;
 
 fn copy_one(from: &Path, to: &Path, owner: Option<(u32, u32)>, copied: &mut Copied) -> io::Result<()> {
@@ -25,7 +30,11 @@ fn copy_one(from: &Path, to: &Path, owner: Option<(u32, u32)>, copied: &mut Copi
     let kind = about.file_type();
     if kind.is_dir() {
         fs::create_dir_all(to).map_err(failed)?;
-        for entry in fs::read_dir(from).map_err(failed)? {
+        let entries = match fs::read_dir(from) {
+            Err(error) if closed(&error) => None,
+            other => Some(other.map_err(failed)?),
+        };
+        for entry in entries.into_iter().flatten() {
             let name = entry?.file_name();
             copy_one(&from.join(&name), &to.join(&name), owner, copied)?;
         }
@@ -36,7 +45,10 @@ fn copy_one(from: &Path, to: &Path, owner: Option<(u32, u32)>, copied: &mut Copi
     } else if let Some(first) = copied.get(&(about.dev(), about.ino())) {
         return fs::hard_link(first, to).map_err(failed);
     } else {
-        fs::copy(from, to).map_err(failed)?;
+        match fs::copy(from, to) {
+            Err(error) if closed(&error) => drop(fs::File::create(to).map_err(failed)?),
+            other => drop(other.map_err(failed)?),
+        }
         copied.insert((about.dev(), about.ino()), to.to_owned());
     }
     let (user, group) = owner.unwrap_or((about.uid(), about.gid()));
