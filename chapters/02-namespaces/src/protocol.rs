@@ -46,7 +46,8 @@ pub(crate) enum ToInit {
 /// What the init process says.
 #[derive(Debug)]
 pub(crate) enum FromInit {
-    /// From a process that only enters namespaces: the process made in them has this pid, as the runtime process sees it.
+    /// From a process that only enters namespaces, on a socketpair of its own: the init process that it made in them has this
+    /// pid, as the runtime process sees it.
     Joined(i32),
     /// The master side of the container's terminal.
     Terminal(OwnedFd),

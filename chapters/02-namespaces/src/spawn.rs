@@ -20,7 +20,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use step::{StepError, step};
 
 use crate::created::{Created, Running};
-use crate::protocol::{FromInit, InitSocket, RuntimeSocket, ToInit, sockets};
+use crate::protocol::{FromInit, ToInit, sockets};
 use crate::syscalls::{Clone, MountAttributes, Side, clone3, exit_now, mount_setattr};
 use crate::{Error, IdMap, InitEnd, Kind, StageError, id_maps};
 
@@ -89,7 +89,7 @@ pub fn spawn(
     let side = if config.join.is_empty() {
         clone(config, config.into_cgroup.as_ref(), false)?
     } else {
-        enter_and_clone(config, &ours, &theirs)?
+        enter_and_clone(config)?
     };
     let Side::Parent(pid, pidfd) = side else {
         drop(ours);
@@ -140,10 +140,13 @@ fn names(flags: nix::sched::CloneFlags, cgroup: bool, sibling: bool) -> String {
 
 /// Requirement 4: a process in between enters the namespaces, makes the init process as its sibling, and is gone. So this
 /// process stays where it is, and the init process is its child all the same.
-fn enter_and_clone(config: &Config, ours: &RuntimeSocket, theirs: &InitSocket) -> Result<Side, Error> {
+fn enter_and_clone(config: &Config) -> Result<Side, Error> {
     let between = Config::default();
+    // A socketpair of its own: on the other one the init process may be speaking already.
+    let (ours, theirs) = sockets().map_err(|errno| StepError::new("socketpair", "", errno))?;
     match clone(&between, config.into_cgroup.as_ref(), false)? {
         Side::Child => {
+            drop(ours);
             step::speaker("join");
             let message = match enter(config) {
                 Ok(Side::Child) => return Ok(Side::Child),
@@ -155,6 +158,7 @@ fn enter_and_clone(config: &Config, ours: &RuntimeSocket, theirs: &InitSocket) -
             exit_now(0)
         }
         Side::Parent(pid, pidfd) => {
+            drop(theirs);
             let said = ours.receive().map_err(|errno| StepError::new("recvmsg", "", errno));
             let status = Running::new(pid, pidfd).wait()?;
             match said? {
