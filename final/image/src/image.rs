@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, RootFsBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,6 +92,26 @@ pub struct NewImage {
     pub docker: DockerConfig,
     /// The layers, lowest first.
     pub layers: Vec<Layer>,
+}
+
+impl NewImage {
+    /// The ID that the image will have, without putting it anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a config that JSON cannot express.
+    pub fn id(&self) -> Result<ImageId, Error> {
+        let bytes = self.bytes().map_err(|error| Error::damaged("the new image's config", error))?;
+        Ok(Digest::of(&bytes))
+    }
+
+    /// The config's bytes: the same for the same image.
+    pub(crate) fn bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let diff_ids: Vec<_> = self.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let rootfs = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build();
+        let mut config = self.config.clone();
+        config.set_rootfs(rootfs.map_err(serde::ser::Error::custom)?);
+        config_bytes(&config, &self.docker)
+    }
 }
 
 impl Image {
@@ -202,11 +222,7 @@ fn parse_config(bytes: &[u8]) -> serde_json::Result<(ImageConfiguration, DockerC
     Ok((config, docker))
 }
 
-/// The config's bytes: the same for the same config.
-pub(crate) fn config_bytes(
-    config: &ImageConfiguration,
-    docker: &DockerConfig,
-) -> serde_json::Result<Vec<u8>> {
+fn config_bytes(config: &ImageConfiguration, docker: &DockerConfig) -> serde_json::Result<Vec<u8>> {
     let mut value = serde_json::to_value(config)?;
     let extra = serde_json::to_value(docker)?;
     if let (Some(object), Value::Object(extra)) = (value.as_object_mut(), extra)

@@ -50,7 +50,8 @@ impl Store {
             .set_os(Os::Linux)
             .set_config(Some(import.config))
             .set_history(Some(vec![history]));
-        self.put_image(NewImage { config, docker: DockerConfig::default(), layers: vec![layer] }, reference)
+        let new = NewImage { config, docker: DockerConfig::default(), layers: vec![layer] };
+        self.put_image(&new, reference)
     }
 }
 

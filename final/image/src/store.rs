@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, RootFsBuilder};
+use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType};
 use step::step;
 use tempfile::TempDir;
 
 use crate::blobs::Blobs;
 use crate::digest::is_hex;
-use crate::image::config_bytes;
 use crate::layers::{Layers, descriptor};
 use crate::layout::{Layout, digest_of, name, reference_of, sorted};
 use crate::{DiffId, Error, Image, Layer, NewImage, Pin, Reference};
@@ -223,24 +222,31 @@ impl Store {
             .collect())
     }
 
+    /// A layer that was made earlier, if the store still has its blob.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn known_layer(&self, diff_id: &DiffId, descriptor: &Descriptor) -> Result<Option<Layer>, Error> {
+        // Pinned first: what is seen then stays.
+        let pin = Arc::new(self.pin()?);
+        let there = digest_of(descriptor).is_some_and(|digest| self.blobs.has(&digest));
+        Ok(there.then(|| Layer { diff_id: diff_id.clone(), descriptor: descriptor.clone(), _pin: pin }))
+    }
+
     /// Puts an image together, and names it.
     ///
     /// # Errors
     /// [`Error::Io`] or the step that failed.
-    pub fn put_image(&self, new: NewImage, reference: Option<&Reference>) -> Result<Image, Error> {
+    pub fn put_image(&self, new: &NewImage, reference: Option<&Reference>) -> Result<Image, Error> {
         let _pin = self.pin()?;
-        let NewImage { mut config, docker, layers } = new;
         let invalid = |error: &dyn std::fmt::Display| Error::damaged(self.blobs.folder(), error);
-        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-        let rootfs = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build();
-        config.set_rootfs(rootfs.map_err(|error| invalid(&error))?);
-        let bytes = config_bytes(&config, &docker).map_err(|error| invalid(&error))?;
+        let bytes = new.bytes().map_err(|error| invalid(&error))?;
         let (id, size) = self.blobs.put(&bytes)?;
         let manifest = ImageManifestBuilder::default()
             .schema_version(2_u32)
             .media_type(MediaType::ImageManifest)
             .config(descriptor(MediaType::ImageConfig, size, &id))
-            .layers(layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
+            .layers(new.layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
             .build()
             .map_err(|error| invalid(&error))?;
         let value = serde_json::to_value(&manifest).map(sorted);

@@ -215,8 +215,9 @@ fn what_somebody_is_about_to_use_is_not_swept() {
     place.store.remove("plank", false, &never).unwrap();
     let config = ImageConfiguration::default();
     let new = NewImage { config, docker: DockerConfig::default(), layers: vec![layer] };
-    let image = place.store.put_image(new, None).unwrap();
+    let image = place.store.put_image(&new, None).unwrap();
     assert!(place.store.layer_dirs(&image).unwrap()[0].join("new").exists());
+    drop(new);
     // With the layer let go, the next removal sweeps what the first one left.
     place.store.remove(image.id.hex(), false, &never).unwrap();
     assert_eq!((place.count("images/blobs/sha256"), place.count("layers/sha256")), (0, 0));
@@ -249,7 +250,7 @@ fn equal_configs_have_equal_ids_and_keep_what_docker_adds() {
         let check = Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() };
         let docker =
             DockerConfig { healthcheck: Some(check), on_build: None, shell: Some(vec!["/bin/ash".into()]) };
-        place.store.put_image(NewImage { config, docker, layers: Vec::new() }, None).unwrap()
+        place.store.put_image(&NewImage { config, docker, layers: Vec::new() }, None).unwrap()
     };
     let first = image();
     for _ in 0..5 {
