@@ -95,7 +95,12 @@ impl Bridge {
         forwarding::route_loopback(&config.name)?;
         let forwarding_enabled = forwarding::enable()?;
         let alias = address::bridge_alias(config.subnet);
-        route.batch(&[veth::set(&config.name, &alias, "up at last: a bridge that is up is complete")])?;
+        route.batch(&[veth::set(
+            &config.name,
+            &alias,
+            false,
+            "up at last: a bridge that is up is complete",
+        )])?;
         Ok(Self { index, forwarding_enabled })
     }
     // ANCHOR_END: bridge

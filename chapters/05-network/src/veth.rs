@@ -10,7 +10,8 @@
 //! For the same reason no end is ever removed: the kernel removes both with the container's namespace, behind everybody's back.
 //!
 //! What the kernel requires: 1. `CAP_NET_ADMIN` over both namespaces; 2. a name of at most 15 bytes; 3. no other link of the
-//! name; 4. an alias, and the mode in which IPv6 addresses are made, in a second message: the first ignores them.
+//! name; 4. an alias, the mode in which IPv6 addresses are made, and what is special about the bridge's port, in a second message:
+//! the first ignores them.
 //!
 //! See veth(4), rtnetlink(7).
 
@@ -19,8 +20,8 @@ use std::net::Ipv4Addr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use crate::address::{alias, alias_at_the_end, hardware_address};
@@ -55,7 +56,7 @@ pub(crate) fn create(address: Ipv4Addr, bridge: u32, pid: u32, owner: &str) -> [
             RouteNetlinkMessage::NewLink(link),
             NLM_F_CREATE | NLM_F_EXCL,
         ),
-        set(&host, &alias(address, owner), "the alias is the register of addresses"),
+        set(&host, &alias(address, owner), true, "the alias is the register of addresses"),
     ]
 }
 // ANCHOR_END: veth
@@ -71,8 +72,9 @@ pub(crate) fn mark_end(name: &str, address: Ipv4Addr) -> Request {
     Request::route("RTM_SETLINK", operands, why, RouteNetlinkMessage::SetLink(link), 0)
 }
 
-/// Sets the alias, leaves the link without IPv6, which it would announce to its neighbours at once, and switches it on.
-pub(crate) fn set(name: &str, alias: &str, why: &'static str) -> Request {
+/// Sets the alias, leaves the link without IPv6, which it would announce to its neighbours at once, and switches it on. A port of
+/// a bridge may also send back where it came from (*hairpin*): a container that asks for its own published port asks itself.
+pub(crate) fn set(name: &str, alias: &str, hairpin: bool, why: &'static str) -> Request {
     let mut link = LinkMessage::default();
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
@@ -81,8 +83,16 @@ pub(crate) fn set(name: &str, alias: &str, why: &'static str) -> Request {
     link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
         AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
     ])]));
-    let operands = format!("{name} up alias {alias:?} addrgenmode none");
-    Request::route("RTM_SETLINK", operands, why, RouteNetlinkMessage::SetLink(link), 0)
+    if hairpin {
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ]));
+    }
+    let port = if hairpin { " hairpin on" } else { "" };
+    let operands = format!("{name} up alias {alias:?} addrgenmode none{port}");
+    // Without NLM_F_CREATE it changes a link that is there. RTM_SETLINK would pass over the port's data.
+    Request::route("RTM_NEWLINK", operands, why, RouteNetlinkMessage::NewLink(link), 0)
 }
 
 #[cfg(test)]

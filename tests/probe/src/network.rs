@@ -144,7 +144,8 @@ fn serve_tcp(port: u16) -> io::Result<()> {
         let peer = stream.peer_addr()?;
         crate::say(&json!({ "peer": peer.to_string() }));
         // The next peer is served also when this one hung up.
-        let _ = writeln!(stream, "{} {peer}", hostname());
+        // In one piece: who asks reads once.
+        let _ = stream.write_all(format!("{} {peer}\n", hostname()).as_bytes());
     }
     Ok(())
 }
