@@ -122,9 +122,12 @@ impl Need {
             Self::Nftables => errno(kernel::nftables_works()),
             Self::Bridge if !root => because("a network namespace of its own needs root"),
             Self::Bridge => errno(kernel::bridge_works()),
-            Self::SubordinateIds => {
-                Self::Program("newuidmap").missing(host).or_else(|| Self::Program("newgidmap").missing(host))
-            }
+            Self::SubordinateIds => Self::Program("newuidmap")
+                .missing(host)
+                .or_else(|| Self::Program("newgidmap").missing(host))
+                .or_else(|| {
+                    (!has_subordinate_ids(host)).then(|| "the user has none in /etc/subuid".to_owned())
+                }),
             Self::Program(name) if in_path(name) => None,
             Self::Program(name) => Some(format!("{name} is not installed")),
             Self::Tun0666 => match fs::metadata("/dev/net/tun") {
