@@ -310,9 +310,9 @@ fn limits(host: &Host) -> Outcome {
 
 fn exec(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "--name", "c", "-e", "A=1", "busybox", "sleep", "60"])?;
+    let id = sampan.ok(&["run", "-d", "--name", "c1", "-e", "A=1", "busybox", "sleep", "60"])?;
     let first = sampan.pid(&id)?;
-    let inside: Value = sampan.call(&["exec", "c", "/kit/probe"])?.success()?.json()?;
+    let inside: Value = sampan.call(&["exec", "c1", "/kit/probe"])?.success()?.json()?;
     let status = |field: &str| -> Result<String> {
         let text = fs::read_to_string(format!("/proc/{first}/status"))?;
         Ok(text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned())
@@ -321,16 +321,16 @@ fn exec(host: &Host) -> Outcome {
     assert_eq!(
         sampan.ok(&[
             "exec",
-            "c",
+            "c1",
             "grep",
             "-E",
             "^(CapBnd|CapEff|Seccomp|NoNewPrivs):",
             "/proc/self/status"
         ])?,
-        sampan.ok(&["exec", "c", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/1/status"])?
+        sampan.ok(&["exec", "c1", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/1/status"])?
     );
     assert_eq!(inside["namespaces"]["pid"].as_u64(), Some(ns_inode(first, "pid")?), "{inside}");
-    assert_eq!(sampan.ok(&["exec", "c", "sh", "-c", "echo $A"])?, "1");
+    assert_eq!(sampan.ok(&["exec", "c1", "sh", "-c", "echo $A"])?, "1");
     assert_eq!(
         sampan.ok(&[
             "exec",
@@ -340,17 +340,17 @@ fn exec(host: &Host) -> Outcome {
             "/tmp",
             "-u",
             "1000",
-            "c",
+            "c1",
             "sh",
             "-c",
             "echo $B; pwd; id -u"
         ])?,
         "2\n/tmp\n1000"
     );
-    assert_eq!(sampan.call(&["exec", "c", "sh", "-c", "exit 7"])?.code, 7);
-    assert_eq!(sampan.call(&["exec", "c", "nope"])?.code, 127);
+    assert_eq!(sampan.call(&["exec", "c1", "sh", "-c", "exit 7"])?.code, 7);
+    assert_eq!(sampan.call(&["exec", "c1", "nope"])?.code, 127);
     assert_eq!(sampan.call(&["exec", "nobody", "true"])?.code, 125);
-    sampan.ok(&["rm", "-f", "c"])?;
+    sampan.ok(&["rm", "-f", "c1"])?;
     Ok(())
 }
 
@@ -452,20 +452,20 @@ fn published(host: &Host) -> Outcome {
 
 fn killed_command(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    let command = sampan.spawn(&["run", "--name", "c", "busybox", "sleep", "60"])?;
+    let command = sampan.spawn(&["run", "--name", "c1", "busybox", "sleep", "60"])?;
     wait_until("it runs", Duration::from_secs(5), || {
         sampan.ok(&["ps"]).is_ok_and(|list| list.contains("Up "))
     })?;
     command.signal(Signal::SIGKILL)?;
     std::thread::sleep(Duration::from_millis(300));
     assert!(sampan.ok(&["ps"])?.contains("Up "), "the container goes on");
-    sampan.ok(&["rm", "-f", "c"])?;
+    sampan.ok(&["rm", "-f", "c1"])?;
     Ok(())
 }
 
 fn killed_shim(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "--name", "c", "-p", "8080:80", "busybox", "sleep", "60"])?;
+    let id = sampan.ok(&["run", "-d", "--name", "c1", "-p", "8080:80", "busybox", "sleep", "60"])?;
     let pid = sampan.pid(&id)?;
     let shim = i32::try_from(sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?)?;
     kill(Pid::from_raw(shim), Signal::SIGKILL)?;
@@ -473,8 +473,8 @@ fn killed_shim(host: &Host) -> Outcome {
         !PathBuf::from(format!("/proc/{pid}/root/bin")).exists()
     })?;
     assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (137)"));
-    sampan.ok(&["start", "c"])?;
-    sampan.ok(&["rm", "-f", "c"])?;
+    sampan.ok(&["start", "c1"])?;
+    sampan.ok(&["rm", "-f", "c1"])?;
     Ok(())
 }
 
