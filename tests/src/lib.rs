@@ -4,12 +4,14 @@
 //! another, in private mount, network, uts and ipc namespaces, with a time limit; whatever it leaves running is killed, and
 //! is a failure. At its end `kit leaks` must list nothing that it did not list at the start.
 //!
-//! What is missing on a machine makes a test *skipped, with the reason*, never passed. Two variables turn skips into failures:
+//! What is missing on a machine makes a test *skipped, with the reason*, never passed. `KIT_REQUIRE` turns skips into failures:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `KIT_REQUIRE` | `all`, or a list with commas of the needs (as [`Need`] prints them) that may not be missing |
 //! | `KIT_ALLOW_SKIP` | needs that may be missing all the same: `cgroup_v2` stands for each of its controllers |
+//! | `KIT_QUICK` | set: leave out what takes long |
+//! | `KIT_TIME_LIMIT` | seconds that one test may take; 120 |
 //! | `KIT_BIN` | the folder with the built binaries; default: where the test itself was built |
 //! | `KIT_DIR` | the folder that `cargo kit setup` filled (`rootfs/`, `busybox.tar`, `bin/`); default: `target/kit` |
 //!

@@ -49,6 +49,8 @@ pub enum Need {
     Binary(&'static str),
     /// `cargo kit setup` was run.
     Rootfs,
+    /// Somebody who waits: `cargo kit test --quick` sets `KIT_QUICK`.
+    Patience,
 }
 
 impl fmt::Display for Need {
@@ -69,6 +71,7 @@ impl fmt::Display for Need {
             Self::Tun0666 => f.write_str("tun"),
             Self::Binary(name) => write!(f, "binary:{name}"),
             Self::Rootfs => f.write_str("rootfs"),
+            Self::Patience => f.write_str("patience"),
         }
     }
 }
@@ -95,6 +98,7 @@ impl Need {
             "tun" => Self::Tun0666,
             "binary" => Self::Binary(rest()),
             "rootfs" => Self::Rootfs,
+            "patience" => Self::Patience,
             _ => return None,
         })
     }
@@ -138,6 +142,8 @@ impl Need {
             Self::Binary(name) if host.bin(name).exists() => None,
             Self::Binary(name) => Some(format!("{name} is not built")),
             Self::Rootfs if host.place().kit.join("rootfs/bin/busybox").exists() => None,
+            Self::Patience if std::env::var_os("KIT_QUICK").is_none() => None,
+            Self::Patience => because("it takes long, and KIT_QUICK is set"),
             Self::Rootfs => because("no root file system: run `cargo kit setup`"),
         }
     }

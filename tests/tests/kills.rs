@@ -18,7 +18,7 @@ macro_rules! kill {
     ($name:literal, [$($need:expr),*], $host:ident => $run:expr) => {
         Test {
             name: concat!("kills::", $name),
-            needs: &[Need::Rootfs, Need::Binary("kit"), $($need),*],
+            needs: &[Need::Patience, Need::Rootfs, Need::Binary("kit"), $($need),*],
             run: |host| { let $host = host; $run },
         }
     };

@@ -39,23 +39,22 @@ fn run() -> anyhow::Result<()> {
         ["serve", port] => Some(port.parse().context(USAGE)?),
         _ => bail!(USAGE),
     };
-    let built = build(repository)?;
+    let built = build(repository, &repository.join("target/book"))?;
     println!("{}", built.join("index.html").display());
     port.map_or(Ok(()), |port| serve::serve(&built, port))
 }
 
 /// Checks, renders, and checks what was rendered: all problems are told at once.
-fn build(repository: &Path) -> anyhow::Result<PathBuf> {
-    let target = repository.join("target/book");
+fn build(repository: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let mut problems = check::check(repository)?;
-    render(&repository.join("book"), &target)?;
-    problems.extend(links::check(&target)?);
-    problems.extend(links::check_hints(repository, &target)?);
+    render(&repository.join("book"), target)?;
+    problems.extend(links::check(target)?);
+    problems.extend(links::check_hints(repository, target)?);
     for problem in &problems {
         eprintln!("{problem}");
     }
     match problems.len() {
-        0 => Ok(target),
+        0 => Ok(target.to_owned()),
         number => bail!("the book has {number} problem(s)"),
     }
 }
@@ -64,4 +63,16 @@ fn render(book: &Path, target: &Path) -> anyhow::Result<()> {
     let mut config = Config::from_disk(book.join("book.toml"))?;
     target.clone_into(&mut config.build.build_dir);
     MDBook::load_with_config(book, config)?.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_book_has_no_problems() {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        build(repository, &folder.path().join("book")).unwrap();
+    }
 }
