@@ -21,6 +21,7 @@
 
 pub mod defaults;
 
+pub mod container;
 pub mod create;
 mod init;
 mod program;
@@ -42,9 +43,8 @@ pub mod error;
 pub mod hints;
 pub mod own_exe;
 
-pub use create::{
-    Container, Create, Ended, Network, Rootfs, Started, Stdio, WindowSize, create, create_detached,
-};
+pub use container::{Container, Ended, Started};
+pub use create::{Create, Network, Rootfs, Stdio, WindowSize, create, create_detached};
 pub use defaults::Defaults;
 pub use error::Error;
 pub use exec::{Exec, exec};
