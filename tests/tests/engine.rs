@@ -408,7 +408,7 @@ fn stop(host: &Host) -> Outcome {
 fn network_modes(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let own = ns_inode(i32::try_from(std::process::id())?, "net")?;
-    let inode = |inside: &Value| inside["namespaces"]["net"].as_u64();
+    let inode = |inside: &Value| inside["namespaces"]["network"].as_u64();
     let none = sampan.probe(&["--network", "none"])?;
     assert_ne!(inode(&none), Some(own));
     assert_eq!(none["interfaces"].as_array().map(Vec::len), Some(1), "{none}");

@@ -7,6 +7,8 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use namespaces::{Kind, Maps};
+use nix::errno::Errno;
 use nix::unistd::geteuid;
 use step::step;
 
@@ -79,8 +81,36 @@ pub(crate) fn remove_tree(folder: &Path) -> Result<(), Error> {
     if !folder.exists() {
         return Ok(());
     }
-    step("rm", format_args!("-r {}", folder.display()), "it ends with the container")
-        .run(|| fs::remove_dir_all(folder))?;
+    let removed = step("rm", format_args!("-r {}", folder.display()), "it ends with the container")
+        .run(|| fs::remove_dir_all(folder));
+    match removed {
+        Err(error) if !geteuid().is_root() && matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) => {
+            remove_as_root_inside(folder)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// An ordinary user's container writes files as users that this user is not, and overlay keeps a folder that nobody may read.
+/// In a user namespace of the same ids they are all this user's to remove.
+fn remove_as_root_inside(folder: &Path) -> Result<(), Error> {
+    let maps = Maps::for_this_user();
+    let config = namespaces::Config {
+        new: vec![Kind::User],
+        uid_map: maps.uid,
+        gid_map: maps.gid,
+        ..Default::default()
+    };
+    let remove = || {
+        step("rm", format_args!("-r {}", folder.display()), "as root of a user namespace of the same ids")
+            .run(|| fs::remove_dir_all(folder))
+    };
+    let created = namespaces::spawn(&config, |_| {
+        remove()?;
+        // It has nothing to exec: its end is its answer.
+        std::process::exit(0)
+    })?;
+    created.proceed()?.wait()?;
     Ok(())
 }
 
