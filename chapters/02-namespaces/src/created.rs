@@ -62,7 +62,6 @@ impl Created {
     ///
     /// # Errors
     /// [`Error::Init`] where it failed; it is reaped then.
-    // ANCHOR: proceed
     pub fn proceed(mut self) -> Result<Running, Error> {
         match self.send(ToInit::Proceed) {
             // It failed before it came to listen: what it said is still to be read.
@@ -79,7 +78,6 @@ impl Created {
             }
         }
     }
-    // ANCHOR_END: proceed
 
     /// Kills and reaps it.
     ///

@@ -77,6 +77,13 @@ impl Mount {
     }
 }
 
+const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NOSUID_NOEXEC: MountAttrFlags = NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+/// No set-user-id programs, no devices, no programs.
+const SAFE: MountAttrFlags = NOSUID_NOEXEC.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+const AS_IT_IS: MountAttrFlags = MountAttrFlags::empty();
+
 /// The plan: `/proc`, `/dev`, `/dev/pts`, `/dev/shm`, `/dev/mqueue`, `/sys`, as a container with these namespaces of its own
 /// may have them. `tty_group`: whether group 5 is mapped, to which terminals belong.
 // ANCHOR: plan
@@ -84,80 +91,60 @@ pub fn container_mounts(new: &[Kind], tty_group: bool) -> Vec<Mount> {
     let own = |kind| new.contains(&kind);
     // Requirement 1: a new instance can be had with the namespace, or by the host's root.
     let may = |kind| own(kind) || !own(Kind::User);
-    let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let terminals = "newinstance,ptmxmode=0666,mode=0620";
-    let terminals = if tty_group { format!("{terminals},gid=5") } else { terminals.into() };
-    let mut mounts = Vec::new();
-    mounts.push(if may(Kind::Pid) {
-        Mount::new("proc", "/proc", "", safe, "shows the processes of the pid namespace of whoever mounts it")
-    } else {
-        Mount::of_host(
-            "/proc",
-            MountAttrFlags::empty(),
-            "the pid namespace is the host's, and so is what shows it",
-        )
-    });
-    let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
-    mounts.push(Mount::new(
-        "tmpfs",
-        "/dev",
-        "mode=755,size=65536k",
-        nosuid,
-        "a /dev of its own: the host's disks are not in it",
-    ));
-    let nosuid_noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mounts.push(Mount::new(
-        "devpts",
-        "/dev/pts",
-        &terminals,
-        nosuid_noexec,
-        "terminals of its own, numbered from 0",
-    ));
-    if own(Kind::Ipc) {
-        mounts.push(Mount::new(
-            "tmpfs",
-            "/dev/shm",
-            "mode=1777,size=65536k",
-            safe,
-            "POSIX shared memory is files, here",
-        ));
-        mounts.push(Mount::new(
-            "mqueue",
-            "/dev/mqueue",
-            "",
-            safe,
-            "shows the message queues of the ipc namespace",
-        ));
-    } else {
-        for target in ["/dev/shm", "/dev/mqueue"].into_iter().filter(|target| Path::new(target).is_dir()) {
-            mounts.push(Mount::of_host(
-                target,
-                MountAttrFlags::empty(),
-                "shared with the host, as the ipc namespace is",
-            ));
-        }
-    }
-    let safe_readonly = safe | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    mounts.push(if may(Kind::Network) {
+    let mut mounts = vec![
+        if may(Kind::Pid) {
+            Mount::new(
+                "proc",
+                "/proc",
+                "",
+                SAFE,
+                "shows the processes of the pid namespace of whoever mounts it",
+            )
+        } else {
+            Mount::of_host("/proc", AS_IT_IS, "the pid namespace is the host's, and so is what shows it")
+        },
         Mount::new(
-            "sysfs",
-            "/sys",
-            "",
-            safe_readonly,
-            "shows the network namespace's interfaces; the machine's switches are in it too, so read-only",
-        )
+            "tmpfs",
+            "/dev",
+            "mode=755,size=65536k",
+            NOSUID,
+            "a /dev of its own: no disk of the host's is in it",
+        ),
+        terminals(tty_group),
+    ];
+    mounts.extend(shared_memory(own(Kind::Ipc)));
+    mounts.push(if may(Kind::Network) {
+        let why = "shows the network namespace's interfaces; and switches of the machine, so it is read-only";
+        Mount::new("sysfs", "/sys", "", SAFE | READ_ONLY, why)
     } else {
         Mount::of_host(
             "/sys",
-            MountAttrFlags::MOUNT_ATTR_RDONLY,
+            READ_ONLY,
             "the network namespace is the host's, and so is what shows it; read-only",
         )
     });
     mounts
 }
 // ANCHOR_END: plan
+
+fn terminals(tty_group: bool) -> Mount {
+    let options = "newinstance,ptmxmode=0666,mode=0620";
+    let options = if tty_group { format!("{options},gid=5") } else { options.into() };
+    Mount::new("devpts", "/dev/pts", &options, NOSUID_NOEXEC, "terminals of its own, numbered from 0")
+}
+
+/// What belongs to the ipc namespace, and is the host's where that is.
+fn shared_memory(own: bool) -> Vec<Mount> {
+    if own {
+        let options = "mode=1777,size=65536k";
+        return vec![
+            Mount::new("tmpfs", "/dev/shm", options, SAFE, "POSIX shared memory is files, here"),
+            Mount::new("mqueue", "/dev/mqueue", "", SAFE, "shows the message queues of the ipc namespace"),
+        ];
+    }
+    let there = ["/dev/shm", "/dev/mqueue"].into_iter().filter(|target| Path::new(target).is_dir());
+    there.map(|target| Mount::of_host(target, AS_IT_IS, "the host's, as the ipc namespace is")).collect()
+}
 
 /// Makes the mounts under the new root, in their order. No path leaves `root`, whatever links lie there.
 ///

@@ -22,7 +22,6 @@ pub const HOSTNAME: &str = "sampan";
 ///
 /// # Errors
 /// [`Error::NoRootfs`]; [`Error::Shared`] for what cannot be done in a namespace of the host's; else the step that failed.
-// ANCHOR: container
 pub fn container(
     rootfs: &Path,
     share: &[Kind],
@@ -56,7 +55,6 @@ pub fn container(
     let mounts = container_mounts(&new, tty_group);
     Ok((config, Inside { rootfs: root, new, mounts, hostname: name }))
 }
-// ANCHOR_END: container
 
 /// What a user is told then.
 pub const CANNOT_MAP: &str = "the file system of the rootfs cannot show its files under other ids: root inside has the host's root's id, without its capabilities";

@@ -37,7 +37,7 @@ pub(crate) fn inode(process: &str, kind: Kind) -> io::Result<u64> {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |inode: Option<u64>| inode.map_or_else(|| "?".into(), |inode| inode.to_string());
-        writeln!(f, "{:<10}{:<12}{:<12}", "namespace", "host", "container")?;
+        writeln!(f, "{:<10}{:<12}container", "namespace", "host")?;
         for &(kind, host, container) in &self.rows {
             let verdict = if host == container { "shared" } else { "its own" };
             writeln!(f, "{kind:<10}{:<12}{:<12}{verdict}", shown(host), shown(container))?;
@@ -67,7 +67,7 @@ mod tests {
         };
         assert_eq!(
             table.to_string(),
-            "namespace host        container   \nnetwork   1           2           its own\nuser      3           3           shared\npid       ?           1           its own\n"
+            "namespace host        container\nnetwork   1           2           its own\nuser      3           3           shared\npid       ?           1           its own\n"
         );
     }
 }

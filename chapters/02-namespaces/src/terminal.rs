@@ -34,7 +34,6 @@ impl Pair {
     ///
     /// # Errors
     /// The step that failed.
-    // ANCHOR: pair
     pub fn open() -> Result<Self, StepError> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = step("open", format_args!("/dev/ptmx"), "a new terminal, in the container's own devpts")
@@ -47,7 +46,6 @@ impl Pair {
         .run(|| unlockpt(&master).and_then(|()| ioctl_tiocgptpeer(&master, flags)))?;
         Ok(Self { master, slave })
     }
-    // ANCHOR_END: pair
 }
 
 /// Makes `slave` the controlling terminal of a new session, and the standard descriptors of this process.
