@@ -72,7 +72,12 @@ pub fn enter() -> io::Result<Place> {
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC,
-    )?;
+    )
+    .map_err(|errno| {
+        io::Error::other(format!(
+            "unshare: {errno}: a test needs namespaces of its own, and for these CAP_SYS_ADMIN"
+        ))
+    })?;
     mount_at(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, "")?;
     kernel::loopback_up()?;
     let run = Path::new("/run");

@@ -10,7 +10,7 @@ mod check;
 mod links;
 mod serve;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -39,13 +39,26 @@ fn run() -> anyhow::Result<()> {
         ["serve", port] => Some(port.parse().context(USAGE)?),
         _ => bail!(USAGE),
     };
-    let built = build(repository, &repository.join("target/book"))?;
-    println!("{}", built.join("index.html").display());
-    port.map_or(Ok(()), |port| serve::serve(&built, port))
+    let target = repository.join("target/book");
+    let built = build(repository, &target);
+    match port {
+        None => {
+            built?;
+            println!("{}", target.join("index.html").display());
+            Ok(())
+        }
+        Some(port) => {
+            // Whoever writes a page wants to see it before all is right.
+            if let Err(error) = built {
+                eprintln!("warning: {error:#}");
+            }
+            serve::serve(&target, port)
+        }
+    }
 }
 
 /// Checks, renders, and checks what was rendered: all problems are told at once.
-fn build(repository: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+fn build(repository: &Path, target: &Path) -> anyhow::Result<()> {
     let mut problems = check::check(repository)?;
     render(&repository.join("book"), target)?;
     problems.extend(links::check(target)?);
@@ -54,7 +67,7 @@ fn build(repository: &Path, target: &Path) -> anyhow::Result<PathBuf> {
         eprintln!("{problem}");
     }
     match problems.len() {
-        0 => Ok(target.to_owned()),
+        0 => Ok(()),
         number => bail!("the book has {number} problem(s)"),
     }
 }
