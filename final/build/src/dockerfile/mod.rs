@@ -1,7 +1,7 @@
 //! A Dockerfile as data: every instruction with the place where it stands, and every mistake with its place and a remedy.
 //!
 //! In reading order: [`lines`] (comments, continuation, parser directives), [`words`] (what a word is), [`mod@parse`] (one
-//! function an instruction), [`expand`] (variables), [`mistake`] (what an error looks like).
+//! function for each kind of arguments), [`expand`] (variables), [`mistake`] (what an error looks like).
 //!
 //! The parser changes nothing in the words: quotes and variables are dealt with when the instruction is carried out, for only
 //! then the variables are known.
@@ -11,6 +11,7 @@
 pub mod expand;
 pub mod lines;
 pub mod mistake;
+mod names;
 pub mod parse;
 pub mod words;
 
