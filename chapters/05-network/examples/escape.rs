@@ -115,6 +115,7 @@ fn links() -> io::Result<Verdict> {
 }
 
 /// Takes the last address of the range, and sees whether the host talks to it.
+// ANCHOR: neighbour
 fn neighbour() -> io::Result<Verdict> {
     let Some((own, gateway)) = addresses() else { return Ok(Safe("there are no neighbours".into())) };
     let [a, b, _, _] = own.octets();
@@ -134,6 +135,7 @@ fn neighbour() -> io::Result<Verdict> {
         None => Safe(format!("the host does not answer {taken}")),
     })
 }
+// ANCHOR_END: neighbour
 
 /// How a connection from one address to a port of another on which nobody should listen is answered; none where it is not.
 fn answer(from: Ipv4Addr, to: Ipv4Addr) -> io::Result<Option<&'static str>> {
