@@ -4,23 +4,76 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use sampan_build::{BuildOptions, Progress};
 use sampan_engine::Engine;
+use sampan_image::Reference;
 
 /// Build an image from a Dockerfile
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan build -t web .")]
 pub(crate) struct Build {
-    /// The image's name, NAME[:TAG]
-    #[arg(short, long)]
-    tag: Vec<String>,
+    /// The image's name, NAME[:TAG]; may be given several times
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    tag: Vec<Reference>,
     /// The Dockerfile [default: Dockerfile in the context]
     #[arg(short, long)]
     file: Option<PathBuf>,
+    /// A value for an ARG; without a value, that of this command's environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// The stage to stop after [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Make every step anew
+    #[arg(long)]
+    no_cache: bool,
+    /// The image's id alone
+    #[arg(short, long)]
+    quiet: bool,
     /// The folder that COPY and ADD take from
+    #[arg(value_name = "PATH")]
     context: PathBuf,
+    /// Tell each step with its reason
+    #[arg(long)]
+    explain: bool,
 }
 
 impl Build {
-    pub(crate) fn run(self, _engine: &Engine) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not there yet: {:?} {:?} {:?}", self.tag, self.file, self.context)
+    pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
+        if self.explain {
+            step::explain()?;
+        }
+        let options = BuildOptions {
+            context: self.context,
+            dockerfile: self.file,
+            tags: self.tag,
+            args: self.build_arg.iter().filter_map(|text| argument(text)).collect(),
+            target: self.target,
+            no_cache: self.no_cache,
+        };
+        let mut tell = |news: Progress<'_>| {
+            if !self.quiet {
+                println!("{news}");
+            }
+        };
+        match sampan_build::build(engine.images(), engine, &options, &mut tell) {
+            Ok(image) => {
+                if self.quiet {
+                    println!("{}", image.id);
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                eprint!("{}", step::report(&error, &sampan_engine::hints()));
+                Ok(ExitCode::from(error.exit_code()))
+            }
+        }
+    }
+}
+
+fn argument(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => Some((text.to_owned(), std::env::var(text).ok()?)),
     }
 }
