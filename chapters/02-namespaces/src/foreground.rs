@@ -8,7 +8,7 @@
 //!
 //! See poll(2), signalfd(2), pidfd_open(2), pty(7).
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -150,6 +150,8 @@ struct Relay {
     typed: Vec<u8>,
     /// Standard input has not ended.
     has_input: bool,
+    /// What came last was no end of a line.
+    in_line: bool,
     /// Somebody inside has the terminal open.
     is_open: bool,
 }
@@ -162,7 +164,7 @@ const END_OF_INPUT: u8 = 4;
 impl Relay {
     fn new(master: OwnedFd) -> io::Result<Self> {
         fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
-        Ok(Self { master, typed: Vec::new(), has_input: true, is_open: true })
+        Ok(Self { master, typed: Vec::new(), has_input: true, in_line: false, is_open: true })
     }
 
     fn wants_keys(&self) -> bool {
@@ -172,12 +174,17 @@ impl Relay {
     fn turn(&mut self, keys: bool, output: bool) -> io::Result<()> {
         if keys && self.wants_keys() {
             let mut piece = [0; ENOUGH];
-            match io::stdin().lock().read(&mut piece)? {
+            // Not by std, which reads ahead: poll would not tell of what lies in its buffer.
+            match rustix::io::read(rustix::stdio::stdin(), &mut piece)? {
                 0 => {
                     self.has_input = false;
-                    self.typed.push(END_OF_INPUT);
+                    // The first one only ends a line that was begun.
+                    self.typed.extend(if self.in_line { &[END_OF_INPUT; 2][..] } else { &[END_OF_INPUT] });
                 }
-                length => self.typed.extend(&piece[..length]),
+                length => {
+                    self.typed.extend(&piece[..length]);
+                    self.in_line = piece[length - 1] != b'\n';
+                }
             }
         }
         if output {

@@ -1,10 +1,18 @@
-//! Chapter 2: namespaces, a private view of each thing that a machine has one of.
+//! Chapter 2: namespaces, a view of its own for each thing that a machine has one of.
 //!
-//! In reading order: [`kind`], [`mod@spawn`], [`protocol`], [`id_maps`]; then what the init process does: [`inside`],
-//! [`new_root`], [`mounts`], [`devices`], [`pivot_root`], [`hostname`], [`reaper`]; then [`terminal`] and [`foreground`];
-//! and [`mod@join`], which enters a running container.
+//! Processes, mounts, host name, network, users, IPC, cgroups, clocks: the kernel keeps several of each, and a process sees
+//! the one that it is in. clone3(2) makes a process with eight of its own; pivot_root(2) takes the host's tree away from it; an
+//! init process stands in for the command. The escape of chapter 1 fails here, and [two hogs](../../examples/escape.rs) do not:
+//! chapter 3 stops those.
 //!
-//! Beside the story: [`table`], [`error`], [`hints`].
+//! In reading order, the clone: [`kind`], [`protocol`], [`mod@spawn`], [`created`], [`init_end`], [`id_maps`]. What the init process
+//! does: [`inside`], [`new_root`], [`mounts`], [`devices`], [`pivot_root`], [`hostname`], [`reaper`]. What the runtime process
+//! does meanwhile: [`plan`], [`terminal`], [`foreground`]. And a second process in it: [`mod@join`].
+//!
+//! Beyond this chapter, for the engine: [`Config::into_cgroup`] and [`Rootfs::Mounted`] (chapters 3 and 4), [`Join`] with a single
+//! namespace's descriptor, [`TimeOffset`], [`mounts::Source::Detached`], [`Created::wait_ready`].
+//!
+//! Beside the story: [`stage`], [`table`], [`error`], [`hints`].
 
 pub mod kind;
 

@@ -148,6 +148,15 @@ fn without_one_outside(host: &Host) -> Outcome {
     let cmd = host.cmd("02-namespaces", args!["-t", host.rootfs()?, "/bin/cat"]).input("one\ntwo\n");
     let output = cmd.run()?.success()?;
     assert!(output.stdout.contains("one\r\n") && output.stdout.contains("two\r\n"), "{output}");
+    // More than fits into the terminal, and an end in the middle of a line.
+    let lines: String =
+        (0..5000).map(|number| format!("this is line {number}\n")).chain(["rest".into()]).collect();
+    let script = "stty -echo; sleep 0.3; cat | wc";
+    let cmd =
+        host.cmd("02-namespaces", args!["-t", host.rootfs()?, "/bin/sh", "-c", script]).input(lines.as_str());
+    let output = cmd.run()?.success()?;
+    let counts: Vec<_> = output.stdout.split_whitespace().rev().take(3).collect();
+    assert_eq!(counts, [lines.len().to_string(), "20001".into(), "5000".into()], "{output}");
     Ok(())
 }
 
