@@ -121,9 +121,8 @@ fn unmount_it(stack: &Stack) -> io::Result<Option<String>> {
 fn remount(stack: &Stack) -> io::Result<Option<String>> {
     let _ = mount_remount("/", MountFlags::empty(), c"lowerdir=/proc,upperdir=/dev/shm/u,workdir=/dev/shm/w");
     for layer in &stack.lower {
-        let context = match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
-            Ok(context) => context,
-            Err(_) => return Ok(None),
+        let Ok(context) = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) else {
+            return Ok(None);
         };
         if rustix::mount::fsconfig_set_string(&context, "lowerdir+", layer).is_ok() {
             return Ok(Some(format!("{} can be mounted again", layer.display())));

@@ -85,8 +85,8 @@ fn upper_on_an_overlay(place: &Place) -> Outcome {
 
 fn three_deep(place: &Place) -> Outcome {
     let first = place.mounted(&place.overlay(&[place.dir("a")?])?)?;
-    let second = place.mounted(&place.overlay(&[first.0.clone()])?)?;
-    refused(place, &place.overlay(&[second.0.clone()])?, Errno::EINVAL, "two, not three")
+    let second = place.mounted(&place.overlay(std::slice::from_ref(&first.0))?)?;
+    refused(place, &place.overlay(std::slice::from_ref(&second.0))?, Errno::EINVAL, "two, not three")
 }
 
 fn volatile_again(place: &Place) -> Outcome {
