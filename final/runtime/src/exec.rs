@@ -4,7 +4,7 @@
 //! the same filter. Chapter 2 sees to the namespaces, and marks the process before it enters so that nobody inside may look into
 //! it: until exec it is the host's program with the host's memory.
 //!
-//! Order: cgroup -> namespaces -> standard descriptors -> the same restrictions as the first process -> exec.
+//! Order: oom_score_adj, for a moment this process's own -> cgroup -> namespaces -> standard descriptors -> the same restrictions as the first process -> exec.
 
 use ::namespaces::{Config, join};
 use nix::unistd::Pid;
@@ -42,18 +42,20 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;
     let into_cgroup = cgroup.as_ref().map(::cgroups::Cgroup::directory).transpose()?.flatten();
     let config = Config { into_cgroup, die_with_parent: true, ..Config::default() };
+    // Inherited: inside, marked against the container's eyes, the process could not write it in a user namespace.
+    let own = process::oom_score_adj(program.oom_score_adj)?;
     let created = join(Pid::from_raw(exec.pid), config, |end| {
         let stage = ::namespaces::StageError::at("exec");
         if let Some(entrance) = &entrance {
             entrance.enter().map_err(&stage)?;
         }
         process::keyring().map_err(&stage)?;
-        process::oom_score_adj(program.oom_score_adj).map_err(&stage)?;
         // A terminal is bound at /dev/console for the first process alone.
         stdio.apply(end, false)?;
         program.restrict()?;
         end.wait_to_proceed()?;
         program.exec()
-    })?;
-    Started::new(created.proceed()?, None)
+    });
+    process::oom_score_adj(own)?;
+    Started::new(created?.proceed()?, None)
 }

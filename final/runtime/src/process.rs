@@ -78,15 +78,18 @@ fn join_keyring() -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// How gladly the kernel kills it when memory runs out.
-pub(crate) fn oom_score_adj(score: Option<i32>) -> Result<(), StepError> {
+/// How gladly the kernel kills this process when memory runs out. Gives what it was before, where that is another; an ordinary
+/// user may go back to it.
+pub(crate) fn oom_score_adj(score: Option<i32>) -> Result<Option<i32>, StepError> {
     const PATH: &str = "/proc/self/oom_score_adj";
-    let Some(score) = score.map(|score| score.to_string()) else { return Ok(()) };
-    if fs::read_to_string(PATH).is_ok_and(|now| now.trim() == score) {
-        return Ok(());
+    let Some(score) = score else { return Ok(None) };
+    let before = fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse().ok());
+    if before == Some(score) {
+        return Ok(None);
     }
     step("write", format_args!("{PATH} {score}"), "whom the kernel kills first when memory runs out")
-        .run(|| fs::write(PATH, &score))
+        .run(|| fs::write(PATH, score.to_string()))?;
+    Ok(before)
 }
 
 /// Limits of the process and its children.

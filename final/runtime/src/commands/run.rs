@@ -1,5 +1,6 @@
 //! `run`: create and start in one, and stay in front of the container until it ends.
 
+use nix::sys::signal::{SigSet, Signal};
 use sampan_runtime::Stdio;
 
 use super::create::{self, read_bundle, size, tell, wants_terminal, what};
@@ -29,6 +30,9 @@ pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
     let stdio = if wants_terminal(&spec) { Stdio::Terminal(terminal_size(&spec)) } else { Stdio::Inherit };
     let id = &args.create.id;
     store.reserve(id)?;
+    // From the first moment on they wait for the container, which may tell somebody that it is ready before we attend it.
+    // The init process begins with none blocked.
+    signals().thread_block()?;
     let outcome = (|| {
         let container = sampan_runtime::create(what(id, &spec, &bundle, stdio))?;
         if let Err(error) = tell(store, &args.create, &spec, &bundle, &container) {
@@ -44,6 +48,13 @@ pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
         store.remove(id)?;
     }
     outcome
+}
+
+/// Those that [`sampan_runtime::Started::attend`] passes on.
+fn signals() -> SigSet {
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
+        .into_iter()
+        .collect()
 }
 
 /// The user's window, where nothing else is said.
