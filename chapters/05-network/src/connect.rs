@@ -100,8 +100,8 @@ impl Reservation {
         let pid = u32::try_from(pid.as_raw()).unwrap_or_default();
         turn.route.batch(&veth::create(address, bridge.index, pid, owner))?;
         if !self.ports.is_empty() {
-            let mut changes: Vec<_> = stale.iter().map(nftables::unpublish).collect();
-            changes.extend(self.ports.iter().map(|port| nftables::publish(port, address, owner)));
+            let mut changes = nftables::unpublish(&stale);
+            changes.extend(nftables::publish(&self.ports, address, owner));
             turn.netfilter.batch(&transaction(changes))?;
         }
         Ok(Attachment {
@@ -198,8 +198,7 @@ impl Turn {
         let mut published = nftables::published(&mut self.netfilter)?;
         published.retain(|element| element.owner == owner);
         if !published.is_empty() {
-            let changes = published.iter().map(nftables::unpublish).collect();
-            self.netfilter.batch(&transaction(changes))?;
+            self.netfilter.batch(&transaction(nftables::unpublish(&published)))?;
         }
         let own = |link: &&mut Link| link.owner() == Some(owner);
         for link in self.links.iter_mut().filter(own) {

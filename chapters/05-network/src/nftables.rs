@@ -218,41 +218,54 @@ impl Element {
     }
 }
 
-/// The change that publishes a container's port.
+/// The changes that publish a container's ports.
 // ANCHOR: publish
-pub(crate) fn publish(port: &PublishedPort, to: Ipv4Addr, owner: &str) -> Request {
-    let element = Element::new(port, owner);
+pub(crate) fn publish(ports: &[PublishedPort], to: Ipv4Addr, owner: &str) -> Vec<Request> {
     // A comment: type 0, its length, the text with its NUL.
     let text = [owner.as_bytes(), b"\0"].concat();
     let comment = [&[0, u8::try_from(text.len()).unwrap_or(0)], &text[..]].concat();
-    let item = Attributes::default()
-        .nest(1, &Attributes::default().bytes(1, &element.key))
-        .nest(2, &Attributes::default().bytes(1, &value(to, port.container_port)))
-        .bytes(6, &comment);
-    change(
-        Kind::NewSetElem,
-        CREATE,
-        format!("ip {TABLE} {} {port} : {to}:{}", element.map, port.container_port),
-        "who asks the host on this port is led to the container",
-        &in_map(element.map, &item),
-    )
+    let items = ports.iter().map(|port| {
+        let element = Element::new(port, owner);
+        let item = Attributes::default()
+            .nest(1, &Attributes::default().bytes(1, &element.key))
+            .nest(2, &Attributes::default().bytes(1, &value(to, port.container_port)))
+            .bytes(6, &comment);
+        (element.map, format!("{port} : {to}:{}", port.container_port), item)
+    });
+    let why = "who asks the host on this port is led to the container";
+    in_maps(Kind::NewSetElem, CREATE, why, &items.collect::<Vec<_>>())
 }
 // ANCHOR_END: publish
 
-/// The change that takes a published port back.
-pub(crate) fn unpublish(element: &Element) -> Request {
-    let item = Attributes::default().nest(1, &Attributes::default().bytes(1, &element.key));
-    change(
-        Kind::DelSetElem,
-        0,
-        format!("ip {TABLE} {} of {}", element.map, element.owner),
-        "the port is the host's again",
-        &in_map(element.map, &item),
-    )
+/// The changes that take published ports back.
+pub(crate) fn unpublish(elements: &[Element]) -> Vec<Request> {
+    let items = elements.iter().map(|element| {
+        let item = Attributes::default().nest(1, &Attributes::default().bytes(1, &element.key));
+        (element.map, format!("of {}", element.owner), item)
+    });
+    in_maps(Kind::DelSetElem, 0, "the port is the host's again", &items.collect::<Vec<_>>())
 }
 
-fn in_map(map: &str, item: &Attributes) -> Attributes {
-    Attributes::default().text(1, TABLE).text(2, map).nest(3, &Attributes::default().nest(1, item))
+/// So many elements go in one message: one for each would fill the socket with answers when somebody publishes a range.
+const TOGETHER: usize = 200;
+
+fn in_maps(
+    kind: Kind,
+    flags: u16,
+    why: &'static str,
+    items: &[(&'static str, String, Attributes)],
+) -> Vec<Request> {
+    let mut changes = Vec::new();
+    for map in [PUBLISHED, PUBLISHED_ON] {
+        let of_map: Vec<_> = items.iter().filter(|item| item.0 == map).collect();
+        for chunk in of_map.chunks(TOGETHER) {
+            let list = chunk.iter().fold(Attributes::default(), |list, item| list.nest(1, &item.2));
+            let body = Attributes::default().text(1, TABLE).text(2, map).nest(3, &list);
+            let more = if chunk.len() > 1 { format!(" and {} more", chunk.len() - 1) } else { String::new() };
+            changes.push(change(kind, flags, format!("ip {TABLE} {map} {}{more}", chunk[0].1), why, &body));
+        }
+    }
+    changes
 }
 
 /// All ports that are published, none where there is no table.
@@ -306,9 +319,21 @@ mod tests {
     }
 
     #[test]
+    fn a_range_goes_in_few_messages() {
+        let ports = crate::ports::parse("8000-8449:8000-8449").unwrap();
+        let requests = publish(&ports, Ipv4Addr::new(10, 88, 0, 2), "4711");
+        assert_eq!(requests.len(), 3);
+        let mut found = Vec::new();
+        for request in &requests {
+            elements(PUBLISHED, &request.bytes[20..], &mut found);
+        }
+        assert_eq!(found, ports.iter().map(|port| Element::new(port, "4711")).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn an_element_is_read_back_with_its_owner() {
         let port: PublishedPort = "127.0.0.1:8080:80".parse().unwrap();
-        let request = publish(&port, Ipv4Addr::new(10, 88, 0, 2), "4711");
+        let request = &publish(&[port], Ipv4Addr::new(10, 88, 0, 2), "4711")[0];
         let mut found = Vec::new();
         elements(PUBLISHED_ON, &request.bytes[20..], &mut found);
         assert_eq!(found, [Element::new(&port, "4711")]);

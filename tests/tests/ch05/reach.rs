@@ -93,6 +93,10 @@ fn ranges(host: &Host) -> Outcome {
     assert!(ask(host, "127.0.0.1:9001")?.is_some());
     assert_eq!(ask(host, "127.0.0.1:9000")?, None, "nobody listens on 79");
     drop(server);
+    let many = ["-p", "10000-10499:1-500", "-p", "127.0.0.1:11000-11299:1-300/udp", "--hostname", "server"];
+    let server = Container::serve(host, &many, "500")?;
+    assert!(ask(host, "127.0.0.1:10499")?.is_some());
+    drop(server);
     all_gone(host)
 }
 
