@@ -541,9 +541,10 @@ fn image_unchanged(host: &Host) -> Outcome {
 
 fn nothing_left(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    sampan.ok(&["run", "--rm", "-m", "64m", "-p", "8080:80", "busybox", "true"])?;
+    let id = sampan.ok(&["run", "-d", "-m", "64m", "-p", "8080:80", "busybox", "sleep", "60"])?;
+    sampan.ok(&["rm", "-f", &id])?;
     for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
-        assert!(!hierarchy.path().join("sampan").exists(), "{}", hierarchy.path().display());
+        assert!(!hierarchy.path().join("sampan").join(&id).exists(), "{}", hierarchy.path().display());
     }
     assert_eq!(fs::read_dir(sampan.root.join("containers"))?.count(), 0);
     // The bridge is kept for a moment, for a container that may follow.
