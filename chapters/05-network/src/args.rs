@@ -21,8 +21,8 @@ pub(crate) struct Args {
     /// bridge, none (loopback alone), host (the host's own), or container:PID (that of a running container)
     #[arg(long, value_name = "MODE", default_value = "bridge")]
     pub(crate) network: Mode,
-    /// Lead a port of the host to a port of the container: [IP:]HOST:CONTAINER[/udp], also ranges; may be repeated
-    #[arg(short, long, value_name = "PORTS", value_parser = Published::from_str)]
+    /// Lead a port of the host to a port of the container, or a range to a range; may be repeated
+    #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/udp]", value_parser = Published::from_str)]
     publish: Vec<Published>,
     /// The bridge's range of addresses
     #[arg(long, value_name = "RANGE", default_value = "10.88.0.0/16")]

@@ -10,7 +10,7 @@
 //! What it gives: 4. several messages in one `sendto` are carried out one after another *before that call returns*, so that their
 //! answers are already in the socket; 5. with `NLM_F_ACK` each is answered by an errno, 0 for done, and (`NETLINK_EXT_ACK`) by a
 //! sentence that says what was wrong; 6. a route message that fails does not stop those behind it, while a
-//! [batch for nftables](crate::nft_message) is carried out as a whole or not at all.
+//! [batch for nftables](crate::nftables) is carried out as a whole or not at all.
 //!
 //! See netlink(7), rtnetlink(7).
 
