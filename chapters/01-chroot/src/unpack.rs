@@ -8,14 +8,16 @@
 //!
 //! See tar(5), path_resolution(7). Chapter 4 unpacks image layers by the same code, and adds the whiteouts.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
 use step::{StepError, step};
 use tar::{Archive, Entry, EntryType};
 
@@ -103,12 +105,12 @@ pub fn unpack_into(
     let mut directories = Vec::new();
     for entry in Archive::new(reader).entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
-        let path = relative(Path::new(std::ffi::OsStr::from_bytes(&entry.path_bytes())))?;
+        let path = relative(Path::new(OsStr::from_bytes(&entry.path_bytes())))?;
         unpacked.entries += 1;
         if intercept(inside.root(), &path)? {
             continue;
         }
-        let attributes = Attributes::of(&entry, &path)?;
+        let attributes = Attributes::of(&mut entry, &path)?;
         if make(&mut inside, &mut entry, &path, how, &mut unpacked)? {
             if entry.header().entry_type().is_dir() {
                 directories.push((path, attributes));
@@ -132,8 +134,7 @@ fn make(
     how: &Unpack,
     unpacked: &mut Unpacked,
 ) -> Result<bool, Error> {
-    let link =
-        entry.link_name_bytes().map(|bytes| std::ffi::OsString::from(std::ffi::OsStr::from_bytes(&bytes)));
+    let link = entry.link_name_bytes().map(|bytes| OsStr::from_bytes(&bytes).to_owned());
     let kind = entry.header().entry_type();
     match (kind, link) {
         (EntryType::Directory, _) => inside.directory(path)?,
@@ -190,16 +191,18 @@ fn device(entry: &Entry<'_, impl Read>, path: &Path) -> Result<(u32, u32), Error
     }
 }
 
-/// Owner, mode and time of an entry.
+/// Owner, mode, time and extended attributes of an entry.
 struct Attributes {
     symlink: bool,
     owner: (Uid, Gid),
+    extended: Vec<(OsString, Vec<u8>)>,
     mode: Mode,
     modified: i64,
 }
 
 impl Attributes {
-    fn of(entry: &Entry<'_, impl Read>, path: &Path) -> Result<Self, Error> {
+    fn of(entry: &mut Entry<'_, impl Read>, path: &Path) -> Result<Self, Error> {
+        let extended = extended(entry).map_err(|source| Error::Archive { path: path.to_owned(), source })?;
         let header = entry.header();
         let wrong = |reason| Error::Entry { path: path.to_owned(), reason };
         let id =
@@ -209,6 +212,7 @@ impl Attributes {
         Ok(Self {
             symlink: header.entry_type() == EntryType::Symlink,
             owner: (Uid::from_raw(user), Gid::from_raw(group)),
+            extended,
             mode: Mode::from(header.mode().map_err(|_| wrong("has no valid mode"))? & 0o7777),
             modified: header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0),
         })
@@ -223,6 +227,9 @@ impl Attributes {
                 rustix::fs::chownat(parent, name, user, group, nofollow)
             })?;
         }
+        for (key, value) in &self.extended {
+            inside.at(path, "lsetxattr", |parent, name| set_extended(parent, name, key, value, how))?;
+        }
         if !self.symlink {
             inside.at(path, "fchmodat", |parent, name| {
                 rustix::fs::chmodat(parent, name, self.mode, AtFlags::empty())
@@ -234,4 +241,35 @@ impl Attributes {
         Ok(())
     }
     // ANCHOR_END: attributes
+}
+
+/// The extended attributes that the entry's PAX header carries and that mean the same on every machine: a program's capabilities
+/// and what users wrote. `user.overlay.` would be an order to the kernel where the tree is used as a layer.
+fn extended(entry: &mut Entry<'_, impl Read>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    let mut found = Vec::new();
+    // The reader takes a line for a record, and stumbles over a value with a line feed in it.
+    for record in entry.pax_extensions()?.into_iter().flatten().flatten() {
+        let Some(key) = record.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
+        if key == b"security.capability" || key.starts_with(b"user.") && !key.starts_with(b"user.overlay.") {
+            found.push((OsStr::from_bytes(key).to_owned(), record.value_bytes().to_vec()));
+        }
+    }
+    Ok(found)
+}
+
+/// Left out where the file system keeps none, and where it is root's privilege.
+fn set_extended(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    key: &OsStr,
+    value: &[u8],
+    how: &Unpack,
+) -> rustix::io::Result<()> {
+    // There is no call that takes a directory and a name and follows no link; this path has the same effect.
+    let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
+    match rustix::fs::lsetxattr(&path, key, value, XattrFlags::empty()) {
+        Err(Errno::NOTSUP) => Ok(()),
+        Err(Errno::PERM) if !how.as_root => Ok(()),
+        other => other,
+    }
 }

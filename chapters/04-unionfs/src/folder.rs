@@ -130,19 +130,15 @@ fn belongs(key: &OsStr) -> bool {
     key == b"security.capability" || (key.starts_with(b"user.") && !key.starts_with(b"user.overlay."))
 }
 
-/// Reads what a call gives when it is asked for the length first; asked again if it has grown in between.
+/// Reads what a call gives, with more room as long as the kernel says that there is too little: at most 64 KiB, xattr(7).
 fn read_all(
     buffer: &mut Vec<u8>,
     read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<()> {
+    buffer.resize(256, 0);
     loop {
-        let length = read(&mut [])?;
-        buffer.resize(length, 0);
-        if length == 0 {
-            return Ok(());
-        }
         match read(buffer) {
-            Err(Errno::RANGE) => {}
+            Err(Errno::RANGE) if buffer.len() < 1 << 16 => buffer.resize(buffer.len() * 4, 0),
             other => {
                 buffer.truncate(other?);
                 return Ok(());

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use unionfs::{Change, Kind, Whiteouts, changes, write_diff};
 
 use crate::place::{Place, userxattr};
@@ -40,6 +40,7 @@ enum Act {
     Rename(PathBuf, PathBuf),
     Fifo(PathBuf),
     Touch(PathBuf, u64),
+    Attribute(PathBuf, u8),
 }
 
 /// Does it, or fails as it would fail for the program.
@@ -68,6 +69,9 @@ fn act(root: &Path, act: &Act) -> std::io::Result<()> {
         Act::Link(from, to) => fs::hard_link(at(from), at(to)),
         Act::Rename(from, to) => fs::rename(at(from), at(to)),
         Act::Fifo(path) => Ok(rustix::fs::mknodat(CWD, at(path), FileType::Fifo, Mode::from(0o644), 0)?),
+        Act::Attribute(path, byte) => {
+            Ok(rustix::fs::lsetxattr(at(path), "user.note", &[*byte, 0, 0xff], XattrFlags::empty())?)
+        }
         Act::Touch(path, seconds) => match fs::symlink_metadata(at(path))?.is_file() {
             true => OpenOptions::new()
                 .write(true)
@@ -97,6 +101,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         2 => (path(), path()).prop_map(|(from, to)| Act::Link(from, to)),
         2 => (path(), path()).prop_map(|(from, to)| Act::Rename(from, to)),
         1 => path().prop_map(Act::Fifo),
+        // A line feed in a value is beyond the reader of archives.
+        2 => (path(), 11..255u8).prop_map(|(path, byte)| Act::Attribute(path, byte)),
         1 => (path(), 0..2_000_000_000u64).prop_map(|(path, seconds)| Act::Touch(path, seconds)),
     ]
 }

@@ -13,6 +13,7 @@ pub(crate) struct Seen {
     owner: (u32, u32),
     pub(crate) modified: (i64, i64),
     content: Vec<u8>,
+    note: Option<Vec<u8>>,
     /// The first name of the same file.
     same_as: PathBuf,
 }
@@ -72,6 +73,7 @@ fn look(
                 owner: (about.uid(), about.gid()),
                 modified: (about.mtime(), about.mtime_nsec()),
                 content,
+                note: note(&entry.path()),
                 same_as,
             },
         );
@@ -80,4 +82,11 @@ fn look(
         }
     }
     Ok(())
+}
+
+/// The one extended attribute that the tests set.
+fn note(path: &Path) -> Option<Vec<u8>> {
+    let mut value = [0; 16];
+    let length = rustix::fs::lgetxattr(path, "user.note", &mut value).ok()?;
+    Some(value[..length].to_vec())
 }
