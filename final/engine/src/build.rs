@@ -75,10 +75,6 @@ impl Engine {
     }
 
     fn run_in(&self, config: &Config, folder: &Path, layers: Vec<PathBuf>) -> Result<u8, Error> {
-        let run = self.paths.run_of(&config.id);
-        self.paths.make_run()?;
-        make_private(&run)?;
-        write_json(&run.join("shim.json"), &Identity::own(), Durability::Cache)?;
         let prepared = Prepared::on_layers(self, config, folder, layers)?;
         let created = sampan_runtime::create(Create {
             id: &config.id,
@@ -89,7 +85,7 @@ impl Engine {
             network: prepared.network.for_init(),
             init: false,
         })?;
-        let helper = match prepared.network.attach(config, created.pid(), &run) {
+        let helper = match prepared.network.attach(config, created.pid(), folder) {
             Ok(helper) => helper,
             Err(error) => {
                 let _ = created.discard();
@@ -108,9 +104,7 @@ impl Engine {
             crate::shim::resources::remove_cgroup(&config.id),
             network::detach(config),
             network::sweep(config),
-            remove_tree(&self.paths.run_of(&config.id)),
         ];
-        let _ = fs::remove_dir(&self.paths.run);
         outcomes.into_iter().collect()
     }
 
@@ -121,8 +115,8 @@ impl Engine {
         for entry in
             fs::read_dir(&all).map_err(|source| Error::Store { path: all.clone(), source })?.flatten()
         {
-            let mark = self.paths.run_of(&entry.file_name().to_string_lossy()).join("shim.json");
-            let alive = read_json::<Identity>(&mark).ok().flatten().is_some_and(|owner| owner.is_alive());
+            let owner = read_json::<Identity>(&entry.path().join("owner.json")).ok().flatten();
+            let alive = owner.is_some_and(|owner| owner.is_alive());
             if !alive && crate::container::list::is_stale(&entry.path()) {
                 remove_tree(&entry.path())?;
             }
@@ -130,14 +124,17 @@ impl Engine {
         let folder = all.join(id);
         step("mkdir", format_args!("{}", folder.display()), "for the layer that this step writes")
             .run(|| fs::create_dir(&folder))?;
+        write_json(&folder.join("owner.json"), &Identity::own(), Durability::Cache)?;
         Ok(folder)
     }
 }
 
 fn config(command: &Command) -> Result<Config, Error> {
-    let id = new_id()?;
+    let random = new_id()?;
+    // The process at its end is how others know whether what bears this name is still somebody's.
+    let id = format!("build-{}-{}", random.get(..8).unwrap_or_default(), std::process::id());
     Ok(Config {
-        name: format!("build-{}", id.get(..12).unwrap_or_default()),
+        name: id.clone(),
         created: Timestamp::now(),
         image: String::new(),
         image_id: String::new(),

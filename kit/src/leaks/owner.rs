@@ -41,7 +41,9 @@ impl Owner {
     pub(crate) fn lives(&self, roots: &Roots) -> bool {
         match self {
             Self::Process(pid) => is_ours(&roots.proc, *pid),
-            Self::Container(id) => roots.run.iter().any(|run| shim_lives(&roots.proc, &run.join(id))),
+            Self::Container(id) => {
+                roots.run.iter().any(|run| shim_lives(&roots.proc, &run.join(id))) || is_held(&roots.proc, id)
+            }
             Self::Unknown => false,
         }
     }
@@ -94,6 +96,15 @@ fn shim_lives(proc: &Path, folder: &Path) -> bool {
     let (Some(pid), Some(start)) = (number("pid"), number("start_time")) else { return false };
     let folder = proc.join(pid.to_string());
     !is_dead(&folder) && stat_fields(&folder).and_then(|fields| fields.get(19)?.parse().ok()) == Some(start)
+}
+
+/// Whether a shim holds the container, wherever its mark lies: `--run-root`, or another mount namespace's `/run`.
+fn is_held(proc: &Path, id: &str) -> bool {
+    super::places::names(proc).filter_map(|name| name.parse().ok()).any(|pid: i32| {
+        let line = fs::read(proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let mut args = line.split(|&byte| byte == 0);
+        args.any(|arg| arg == b"shim") && args.any(|arg| arg == id.as_bytes()) && is_ours(proc, pid)
+    })
 }
 
 #[cfg(test)]
