@@ -171,7 +171,9 @@ fn loses_no_output(host: &Host) -> Outcome {
 
 fn without_t_ctrl_c_comes_once(host: &Host) -> Outcome {
     // The container has the same terminal, whose Ctrl-C reaches all in it: it must not be passed on too.
-    let script = "n=0; trap 'n=$((n+1)); echo interrupt $n' INT; echo ready; while :; do sleep 0.05; done";
+    // wait ends at once with each signal, so that two are not taken for one.
+    let script =
+        "n=0; trap 'n=$((n+1)); echo interrupt $n' INT; /bin/sleep 60 & echo ready; while :; do wait; done";
     let mut terminal = host.terminal("02-namespaces", args![host.rootfs()?, "/bin/sh", "-c", script])?;
     terminal.expect("ready")?;
     terminal.send("\x03")?;

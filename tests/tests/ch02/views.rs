@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::{MsFlags, mount};
 use tests::ask::command_line;
 use tests::{Host, Outcome, Test, args, wait_until};
 
@@ -21,6 +22,11 @@ pub(crate) fn tests() -> Vec<Test> {
             name: "ch02::user_the_mount_table_is_the_containers",
             needs: USER,
             run: |host| the_mount_table_is_the_containers(&host.as_user()),
+        },
+        Test {
+            name: "ch02::nothing_is_mounted_on_a_shared_host",
+            needs: ROOT,
+            run: nothing_is_mounted_on_a_shared_host,
         },
         Test { name: "ch02::devices_work", needs: ROOT, run: |host| devices_work(host, &[]) },
         Test {
@@ -78,6 +84,20 @@ fn the_mount_table_is_the_containers(host: &Host) -> Outcome {
     let pids: BTreeSet<_> =
         processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).collect();
     assert_eq!(pids, BTreeSet::from([1, 2]));
+    Ok(())
+}
+
+fn nothing_is_mounted_on_a_shared_host(host: &Host) -> Outcome {
+    // As systemd has it: whatever is mounted in a copy of the mount table appears in the original too.
+    let flags = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
+    let before = fs::read_to_string("/proc/self/mountinfo")?;
+    for options in [&[][..], &["--share", "user"]] {
+        let sleeper = sleeper(host, options)?;
+        let table = fs::read_to_string(format!("/proc/{}/mountinfo", sleeper.command))?;
+        assert!(!table.contains(" shared:") && !table.contains(" master:"), "{options:?}: {table}");
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo")?, before, "{options:?}");
+    }
     Ok(())
 }
 
