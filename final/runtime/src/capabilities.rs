@@ -8,7 +8,7 @@
 //! What the kernel requires, and so the order: 1. leaving the bounding set needs `CAP_SETPCAP`, so it is done first;
 //! 2. a change from uid 0 to another clears permitted and effective, unless `PR_SET_KEEPCAPS` is set before it; 3. no set may hold
 //! more than permitted, so permitted is lowered last; 4. ambient needs permitted *and* inheritable, so it comes after both.
-//! [`Sets::drop_bounding`], then [`crate::process`] changes the user, then [`Sets::apply`].
+//! `Sets::drop_bounding`, then `process` changes the user, then `Sets::apply`.
 //!
 //! A capability that the caller lacks itself cannot be given: it is left out, as the specification says.
 //!

@@ -54,7 +54,7 @@ pub enum Rootfs {
 /// What the process reads from and writes to.
 #[derive(Debug)]
 pub enum Stdio {
-    /// The caller's own.
+    /// The caller's own; but not its session: who shares that could type into the caller's terminal (TIOCSTI).
     Inherit,
     /// Three descriptors: standard input, output and error.
     Fds(OwnedFd, OwnedFd, OwnedFd),

@@ -15,10 +15,11 @@
 //! See execveat(2), open_tree(2), mount_setattr(2), memfd_create(2), fcntl_sealing(2).
 
 use std::ffi::CString;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{execveat, geteuid};
@@ -81,13 +82,26 @@ fn copied() -> Result<OwnedFd, StepError> {
     })
 }
 
+/// A busy machine may still hold a page of it for a moment (EBUSY), on a list of pages that were just written.
+fn seal(copy: &File) -> rustix::io::Result<()> {
+    const TRIES: u32 = 20;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    for _ in 1..TRIES {
+        match rustix::fs::fcntl_add_seals(copy, seals) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(5)),
+            other => return other,
+        }
+    }
+    rustix::fs::fcntl_add_seals(copy, seals)
+}
+
 /// Makes this process run from a read-only place: it starts over, with the same arguments and environment, the first time.
 ///
 /// # Errors
 /// The step that failed.
 pub fn protect() -> Result<(), StepError> {
     if is_protected() {
-        return Ok(());
+        return name();
     }
     let exe = readonly()?;
     let strings =
@@ -104,4 +118,15 @@ pub fn protect() -> Result<(), StepError> {
     )
     .run_last(|| execveat(&exe, c"", &args, &env, AtFlags::AT_EMPTY_PATH))
     .map(drop)
+}
+
+/// The kernel names a program that was executed by a descriptor after that: give it the name back by which `ps`, and
+/// `cargo kit leaks`, know it.
+fn name() -> Result<(), StepError> {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&program).file_name().unwrap_or_default().to_owned().into_vec();
+    // 15 bytes are what the kernel keeps.
+    let Ok(name) = CString::new(name) else { return Ok(()) };
+    step("prctl", format_args!("PR_SET_NAME {name:?}"), "it was executed by a descriptor, which has no name")
+        .run(|| nix::sys::prctl::set_name(&name))
 }

@@ -13,7 +13,7 @@
 //!
 //! The program is compiled by the runtime process, before the clone: init only hands it to the kernel.
 //!
-//! In reading order: [`profile`] (what is allowed by default), [`compile`], [`bpf`] (the instructions), [`calls`] (the numbers).
+//! In reading order: [`profile`] (what is allowed by default), [`compile`], `bpf` (the instructions), [`calls`] (the numbers).
 //! Not covered yet: `SCMP_ACT_NOTIFY` and its listener, 32-bit ARM, x32.
 //!
 //! See seccomp(2); runtime-spec: config-linux.md.

@@ -47,7 +47,7 @@ impl Prepared {
     pub(crate) fn apply(&self, end: &mut InitEnd, own_dev: bool) -> Result<(), StageError> {
         let stage = StageError::at("stdio");
         match self {
-            Self::Inherit => Ok(()),
+            Self::Inherit => session().map_err(stage),
             Self::Fds(fds) => session().and_then(|()| replace(fds)).map_err(stage),
             Self::Terminal(size) => {
                 let size = Some(*size).filter(|size| size.ws_row > 0 && size.ws_col > 0);

@@ -50,7 +50,7 @@ fn a_made_device_opens_nothing(host: &Host) -> Outcome {
         head -c3 /dev/zero | wc -c; echo x > /dev/null && echo null";
     assert_eq!(script(host, text, |_| {})?.success()?.stdout, "3\nnull\n");
     let all = |config: &mut serde_json::Value| {
-        config["linux"]["resources"]["devices"] = json!([{ "allow": true, "access": "rwm" }])
+        config["linux"]["resources"]["devices"] = json!([{ "allow": true, "access": "rwm" }]);
     };
     assert!(
         script(host, text, all)?.success()?.stdout.contains("/ opens"),

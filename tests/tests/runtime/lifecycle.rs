@@ -120,7 +120,7 @@ fn refused(host: &Host) -> Outcome {
         ("process.args", |config| config["process"]["args"] = json!([])),
         ("process.cwd", |config| config["process"]["cwd"] = json!("relative")),
         ("linux.sysctl.kernel.core_pattern", |config| {
-            config["linux"]["sysctl"] = json!({ "kernel.core_pattern": "x" })
+            config["linux"]["sysctl"] = json!({ "kernel.core_pattern": "x" });
         }),
         ("mounts", |config| super::bind(config, Path::new("/tmp"), "/proc/sys", &["bind"])),
         ("hooks", |config| config["hooks"] = json!({ "prestart": [{ "path": "/bin/true" }] })),
@@ -139,7 +139,7 @@ fn a_killed_runtime(host: &Host) -> Outcome {
     // As another user inside: the change of the user makes the kernel forget the request to die, once.
     for uid in [0, 1000] {
         let bundle = Bundle::new(host, &["/bin/sleep", "100"], |config| {
-            config["process"]["user"] = json!({ "uid": uid, "gid": uid })
+            config["process"]["user"] = json!({ "uid": uid, "gid": uid });
         })?;
         let child = bundle.cmd(&["run", "c"]).spawn()?;
         wait_until("it runs", SOON, || {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use sampan_runtime::{Exec, Stdio};
 
+use super::foreground;
 use super::run::terminal_size;
 use crate::state::{Status, Store};
 
@@ -43,7 +44,8 @@ pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
     env.extend(args.env.iter().cloned());
     process.set_env(Some(env));
     let stdio = if args.tty { Stdio::Terminal(terminal_size(&spec)) } else { Stdio::Inherit };
+    foreground::block()?;
     let mut started =
         sampan_runtime::exec(Exec { id: &args.id, pid: record.pid, spec: &spec, process: &process, stdio })?;
-    Ok(started.attend()?.exit_code())
+    Ok(foreground::attend(&mut started, args.tty)?.exit_code())
 }

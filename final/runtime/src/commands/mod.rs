@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod foreground;
 pub(crate) mod kill;
 pub(crate) mod run;
 pub(crate) mod spec;

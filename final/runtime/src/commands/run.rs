@@ -1,10 +1,9 @@
 //! `run`: create and start in one, and stay in front of the container until it ends.
 
-use nix::sys::signal::{SigSet, Signal};
 use sampan_runtime::Stdio;
 
 use super::create::{self, read_bundle, size, tell, wants_terminal, what};
-use super::start;
+use super::{foreground, start};
 use crate::state::Store;
 
 /// `run [--detach] [create's flags] ID`
@@ -32,7 +31,7 @@ pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
     store.reserve(id)?;
     // From the first moment on they wait for the container, which may tell somebody that it is ready before we attend it.
     // The init process begins with none blocked.
-    signals().thread_block()?;
+    foreground::block()?;
     let outcome = (|| {
         let container = sampan_runtime::create(what(id, &spec, &bundle, stdio))?;
         if let Err(error) = tell(store, &args.create, &spec, &bundle, &container) {
@@ -40,7 +39,7 @@ pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
             return Err(error);
         }
         let mut started = container.start()?;
-        let ended = started.attend();
+        let ended = foreground::attend(&mut started, wants_terminal(&spec));
         started.remove()?;
         Ok(ended?.exit_code())
     })();
@@ -48,13 +47,6 @@ pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
         store.remove(id)?;
     }
     outcome
-}
-
-/// Those that [`sampan_runtime::Started::attend`] passes on.
-fn signals() -> SigSet {
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
-        .into_iter()
-        .collect()
 }
 
 /// The user's window, where nothing else is said.
