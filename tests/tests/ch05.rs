@@ -89,10 +89,10 @@ impl DerefMut for Container {
 }
 
 /// The world outside: another network namespace, with a cable to the host.
-struct Outside(Child);
+pub(crate) struct Outside(Child);
 
 impl Outside {
-    fn make(host: &Host) -> Result<Self> {
+    pub(crate) fn make(host: &Host) -> Result<Self> {
         let child = host.spawn("unshare", ["--net", "sleep", "1000"])?;
         let outside = Self(child);
         let (pid, ours) = (outside.0.pid(), tests::ns_inode(std::process::id().cast_signed(), "net")?);

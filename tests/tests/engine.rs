@@ -19,6 +19,15 @@ const NET: &[Need] =
     &[Need::Root, Need::Overlay, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Binary("sampan")];
 const USER: &[Need] = &[Need::UserNamespaces, Need::OverlayUser, Need::Rootfs, Need::Binary("sampan")];
 
+const USER_NET: &[Need] = &[
+    Need::UserNamespaces,
+    Need::OverlayUser,
+    Need::Rootfs,
+    Need::Binary("sampan"),
+    Need::Program("pasta"),
+    Need::Tun0666,
+];
+
 pub(crate) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
     vec![
@@ -54,6 +63,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("engine::a_container_does_not_change_its_image", ROOT, image_unchanged),
         test("engine::nothing_is_left_on_the_host", NET, nothing_left),
         test("engine::an_ordinary_user_runs_containers", USER, rootless),
+        test("engine::an_ordinary_user_publishes_a_port", USER_NET, rootless_port),
     ]
 }
 
@@ -429,17 +439,19 @@ fn network_modes(host: &Host) -> Outcome {
     Ok(())
 }
 
+/// What an HTTP server answers; an empty page where nobody does.
+fn get(address: &str) -> Result<String> {
+    let mut page = String::new();
+    let mut stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    stream.read_to_string(&mut page)?;
+    Ok(page)
+}
+
 fn published(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
     let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
-    let get = |address: &str| -> Result<String> {
-        let mut page = String::new();
-        let mut stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        stream.read_to_string(&mut page)?;
-        Ok(page)
-    };
     wait_until("the page is served", Duration::from_secs(5), || {
         get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
     })?;
@@ -570,5 +582,19 @@ fn rootless(host: &Host) -> Outcome {
     assert!(status.contains("Seccomp:\t2"));
     assert_eq!(sampan.ok(&["exec", &id, "sh", "-c", "echo x > /new; cat /new"])?, "x");
     sampan.ok(&["rm", "-f", &id])?;
+    Ok(())
+}
+
+fn rootless_port(host: &Host) -> Outcome {
+    let _outside = crate::ch05::Outside::make(host)?;
+    let user = host.as_user();
+    let sampan = Sampan::new(&user)?;
+    let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
+    let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
+    wait_until("the page is served", Duration::from_secs(10), || {
+        get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
+    })?;
+    sampan.ok(&["rm", "-f", &id])?;
+    assert!(get("127.0.0.1:8080").is_err(), "the helper is gone with the container");
     Ok(())
 }

@@ -45,7 +45,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         |path: PathBuf| std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()));
     let data = args.root.map(absolute).transpose()?;
     let run = args.run_root.map(absolute).transpose()?;
-    args.command.run(Engine::open(data, run)?)
+    args.command.run(&Engine::open(data, run)?)
 }
 
 /// Prints an error once, with a hint where the book has one, and gives its exit status.

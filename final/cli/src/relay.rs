@@ -20,6 +20,7 @@ pub(crate) struct Options {
 }
 
 /// How a relay ended.
+#[derive(Clone, Copy)]
 pub(crate) enum End {
     /// The container ended, with this status.
     Exited(i32),

@@ -29,6 +29,8 @@ pub struct Command {
     pub working_dir: PathBuf,
     /// `user[:group]`; empty for root.
     pub user: String,
+    /// The network mode; the engine's default where none is said.
+    pub network: Option<String>,
 }
 
 /// What a step left.
@@ -85,8 +87,8 @@ impl Engine {
             network: prepared.network.for_init(),
             init: false,
         })?;
-        let helper = match prepared.network.attach(config, created.pid(), folder) {
-            Ok(helper) => helper,
+        let link = match prepared.network.attach(config, created.pid(), folder) {
+            Ok(link) => link,
             Err(error) => {
                 let _ = created.discard();
                 return Err(error);
@@ -95,7 +97,7 @@ impl Engine {
         let mut started = created.start()?;
         let ended = started.wait();
         started.remove()?;
-        helper.map_or(Ok(()), |helper| helper.stop())?;
+        link.helper.map_or(Ok(()), |helper| helper.stop())?;
         Ok(ended?.exit_code())
     }
 
@@ -133,6 +135,8 @@ fn config(command: &Command) -> Result<Config, Error> {
     let random = new_id()?;
     // The process at its end is how others know whether what bears this name is still somebody's.
     let id = format!("build-{}-{}", random.get(..8).unwrap_or_default(), std::process::id());
+    let network = command.network.clone().unwrap_or_else(|| network::default_mode().to_owned());
+    network::Mode::parse(&network)?;
     Ok(Config {
         name: id.clone(),
         created: Timestamp::now(),
@@ -148,7 +152,7 @@ fn config(command: &Command) -> Result<Config, Error> {
         auto_remove: true,
         init: false,
         mounts: Vec::new(),
-        network: network::default_mode().to_owned(),
+        network,
         ports: Vec::new(),
         memory: None,
         cpus: None,

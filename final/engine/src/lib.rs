@@ -56,7 +56,7 @@ pub fn hints() -> [&'static [Hint]; 7] {
 }
 
 /// An engine over one store.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     paths: Paths,
     images: Store,

@@ -63,8 +63,7 @@ pub fn parse_port(text: &str) -> Result<Vec<PublishedPort>, Error> {
 #[derive(Debug)]
 pub struct Plan {
     kind: Kind,
-    /// What the user should know: a setting of the host that was changed, or something that there is not.
-    pub notice: Option<String>,
+    notice: Option<String>,
 }
 
 #[derive(Debug)]
@@ -179,20 +178,36 @@ impl Plan {
         }
     }
 
-    /// Makes the link, now that the process `pid` has the namespace. An ordinary user's container gets a process that carries
-    /// its packets: whoever holds that stops it at the container's end. `run` is the container's run folder.
+    /// Makes the link, now that the process `pid` has the namespace. `folder` is for what a helper writes.
     ///
     /// # Errors
     /// The step that failed.
-    pub fn attach(self, config: &Config, pid: i32, run: &Path) -> Result<Option<Helper>, Error> {
+    pub fn attach(self, config: &Config, pid: i32, folder: &Path) -> Result<Link, Error> {
         let pid = Pid::from_raw(pid);
+        let mut link = Link { helper: None, notice: self.notice };
         match self.kind {
-            Kind::Bridge(reservation) => reservation.attach(pid, &config.id).map(|_| None),
-            Kind::Helper(program, ports) => rootless::start(program, pid, &ports, run).map(Some),
-            Kind::Loopback | Kind::Host | Kind::Container(_) => Ok(None),
+            Kind::Bridge(reservation) => drop(reservation.attach(pid, &config.id)?),
+            Kind::Helper(program, ports) => match rootless::start(program, pid, &ports, folder) {
+                Ok(helper) => link.helper = Some(helper),
+                // A host without a network of its own, say: nothing was asked for that this takes away.
+                Err(error) if ports.is_empty() => {
+                    link.notice = Some(format!("the container has its loopback alone: {error}"));
+                }
+                Err(error) => return Err(error.into()),
+            },
+            Kind::Loopback | Kind::Host | Kind::Container(_) => {}
         }
-        .map_err(Error::from)
+        Ok(link)
     }
+}
+
+/// What a running container has of its network on this side.
+#[derive(Debug)]
+pub struct Link {
+    /// The process that carries an ordinary user's packets: whoever holds this stops it at the container's end.
+    pub helper: Option<Helper>,
+    /// What the user should know: a setting of the host that was changed, or something that there is not.
+    pub notice: Option<String>,
 }
 
 /// How long a bridge without containers is kept for the next one.

@@ -7,7 +7,7 @@ mod system;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::OriginalUri;
+use axum::http::Uri;
 use axum::routing::get;
 use sampan_engine::Engine;
 
@@ -26,7 +26,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
     Router::new().merge(routes.clone()).nest("/{version}", routes).fallback(not_served).with_state(engine)
 }
 
-async fn not_served(OriginalUri(uri): OriginalUri) -> Error {
+async fn not_served(uri: Uri) -> Error {
     Error::NotServed(uri.path().to_owned())
 }
 

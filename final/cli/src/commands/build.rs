@@ -24,6 +24,9 @@ pub(crate) struct Build {
     /// The stage to stop after [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
+    /// The network of RUN: bridge, none or host
+    #[arg(long, value_name = "MODE")]
+    network: Option<String>,
     /// Make every step anew
     #[arg(long)]
     no_cache: bool,
@@ -49,6 +52,7 @@ impl Build {
             tags: self.tag,
             args: self.build_arg.iter().filter_map(|text| argument(text)).collect(),
             target: self.target,
+            network: self.network,
             no_cache: self.no_cache,
         };
         let mut tell = |news: Progress<'_>| {

@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Remove images
     Rmi(rmi::Rmi),
     /// Create a container and start it
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Start a stopped container
     Start(start::Start),
     /// List the containers
@@ -61,24 +61,24 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self, engine: Engine) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Import(command) => command.run(&engine),
-            Self::Images(command) => command.run(&engine),
-            Self::Build(command) => command.run(&engine),
-            Self::Rmi(command) => command.run(&engine),
-            Self::Run(command) => command.run(&engine),
-            Self::Start(command) => command.run(&engine),
-            Self::Ps(command) => command.run(&engine),
-            Self::Logs(command) => command.run(&engine),
-            Self::Exec(command) => command.run(&engine),
-            Self::Stop(command) => command.run(&engine),
-            Self::Kill(command) => command.run(&engine),
-            Self::Rm(command) => command.run(&engine),
-            Self::Volume(command) => command.run(&engine),
+            Self::Import(command) => command.run(engine),
+            Self::Images(command) => command.run(engine),
+            Self::Build(command) => command.run(engine),
+            Self::Rmi(command) => command.run(engine),
+            Self::Run(command) => command.run(engine),
+            Self::Start(command) => command.run(engine),
+            Self::Ps(command) => command.run(engine),
+            Self::Logs(command) => command.run(engine),
+            Self::Exec(command) => command.run(engine),
+            Self::Stop(command) => command.run(engine),
+            Self::Kill(command) => command.run(engine),
+            Self::Rm(command) => command.run(engine),
+            Self::Volume(command) => command.run(engine),
             #[cfg(feature = "serve")]
             Self::Serve(command) => command.run(engine),
-            Self::Shim(command) => Ok(command.run(&engine)),
+            Self::Shim(command) => Ok(command.run(engine)),
         }
     }
 }

@@ -16,10 +16,10 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) fn run(self, engine: Engine) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         let socket = self.host.unwrap_or_else(|| engine.paths().run.join("sampan.sock"));
         engine.paths().make_run()?;
-        sampan_api::serve(engine, &socket)
+        sampan_api::serve(engine.clone(), &socket)
             .with_context(|| format!("cannot serve on {}", socket.display()))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -23,6 +23,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::network::Link;
 use ::network::rootless::Helper;
 use jiff::Timestamp;
 use nix::unistd::setsid;
@@ -52,7 +53,7 @@ pub fn hold(engine: &Engine, id: &str) -> ExitCode {
             // Without its client it is a detached container like any other.
             let _ = client
                 .as_ref()
-                .map(|client| send(client, &Frame::Started(held.notice.clone().unwrap_or_default())));
+                .map(|client| send(client, &Frame::Started(held.link.notice.clone().unwrap_or_default())));
             held.until_its_end(engine, client)
         }
         Err(error) => {
@@ -70,8 +71,7 @@ struct Held {
     started: Started,
     listener: UnixListener,
     ends: Ends,
-    helper: Option<Helper>,
-    notice: Option<String>,
+    link: Link,
 }
 
 // ANCHOR: start
@@ -96,9 +96,9 @@ fn start(engine: &Engine, id: &str) -> Result<Held, Error> {
         network: prepared.network.for_init(),
         init: container.config.init,
     })?;
-    let (address, notice) = (prepared.network.address(), prepared.network.notice.clone());
-    let helper = match prepared.network.attach(&container.config, created.pid(), &engine.paths().run_of(id)) {
-        Ok(helper) => helper,
+    let address = prepared.network.address();
+    let link = match prepared.network.attach(&container.config, created.pid(), &engine.paths().run_of(id)) {
+        Ok(link) => link,
         Err(error) => {
             // The error to tell is the network's.
             let _ = created.discard();
@@ -122,7 +122,7 @@ fn start(engine: &Engine, id: &str) -> Result<Held, Error> {
         Some(master) => terminal_ends(master)?,
         None => ends,
     };
-    Ok(Held { container, started, listener, ends, helper, notice })
+    Ok(Held { container, started, listener, ends, link })
 }
 // ANCHOR_END: start
 
@@ -141,7 +141,7 @@ impl Held {
         let code = self.started.wait().map_or(255, |ended| i32::from(ended.exit_code()));
         step::heading("7. report the result");
         let oom_killed = self.started.cgroup().is_some_and(|cgroup| cgroup.oom_kills() > 0);
-        let helper = self.helper.map_or(Ok(()), Helper::stop);
+        let helper = self.link.helper.map_or(Ok(()), Helper::stop);
         let config = self.container.config.clone();
         let given_back = finish(engine, self.container, self.started, code, oom_killed);
         for client in clients {
