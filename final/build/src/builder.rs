@@ -34,6 +34,8 @@ pub struct BuildOptions {
     pub args: Vec<(String, String)>,
     /// The stage to stop after; the last where none is named.
     pub target: Option<String>,
+    /// The network mode of RUN; the engine's default where none is said.
+    pub network: Option<String>,
     /// Whether every step is made anew.
     pub no_cache: bool,
 }
@@ -232,6 +234,7 @@ impl Builder<'_> {
     }
 
     fn run_command(&mut self, command: &Command) -> Result<(), Error> {
+        let network = self.options.network.clone();
         let stage = self.stage()?;
         let mut env = stage.config.env().clone().unwrap_or_default();
         let arguments = stage.arguments();
@@ -250,6 +253,7 @@ impl Builder<'_> {
                 .unwrap_or_else(|| "/".to_owned())
                 .into(),
             user: stage.config.user().clone().unwrap_or_default(),
+            network,
         };
         let said = task.args.join(" ");
         let by = if arguments.is_empty() {

@@ -62,15 +62,16 @@ pub enum Error {
     Layers(#[source] Box<unionfs::Error>),
     /// A step's command could not be started.
     #[error("{0}")]
-    Run(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Run(#[source] Box<sampan_engine::Error>),
 }
 
 impl Error {
-    /// The exit status: the command's own for a RUN that failed, else 125 as for the engine.
+    /// The exit status: the command's own for a RUN that failed, 1 for a mistake in the Dockerfile, else the engine's.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Command { code, .. } => *code,
             Self::Dockerfile(_) | Self::NoDockerfile(_) | Self::NoContext(_) => 1,
+            Self::Run(error) => error.exit_code(),
             _ => 125,
         }
     }

@@ -5,7 +5,7 @@
 //! is entered gets the same owner, mode and time in the layer, because the layer's count; 3. nothing is written through a link.
 //! The first is [`Tree::resolve`]'s doing, the last that of chapter 1's [`Inside`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub(crate) struct Layer<'a> {
     folders: BTreeMap<PathBuf, Attributes>,
     /// The links that were made as the image has them.
     links: BTreeSet<PathBuf>,
+    /// Files with several names, by device and inode, and where the copy is.
+    inodes: HashMap<(u64, u64), PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,7 @@ impl<'a> Layer<'a> {
             as_root,
             folders: BTreeMap::new(),
             links: BTreeSet::new(),
+            inodes: HashMap::new(),
         };
         layer.remember(Path::new(""), None)?;
         Ok(layer)
@@ -159,6 +162,7 @@ impl<'a> Layer<'a> {
         }
         self.folder(&parent, owner)?;
         match kind {
+            FileType::RegularFile if self.link(&item.found.stat, &path)? => return Ok(()),
             FileType::RegularFile => {
                 let mut from = origin.tree.open(&item.from, &item.found).map_err(read)?;
                 let mut file = self.inside.file(&path)?;
@@ -175,6 +179,23 @@ impl<'a> Layer<'a> {
             }
         }
         self.set(&path, &attributes, kind == FileType::Symlink)
+    }
+
+    /// Makes a file that was copied under another name a hard link to that copy. Some images have all programs in one file.
+    fn link(&mut self, stat: &Stat, path: &Path) -> Result<bool, Error> {
+        if stat.st_nlink < 2 {
+            return Ok(false);
+        }
+        match self.inodes.get(&(stat.st_dev, stat.st_ino)) {
+            Some(copy) => {
+                self.inside.hard_link(path, copy)?;
+                Ok(true)
+            }
+            None => {
+                self.inodes.insert((stat.st_dev, stat.st_ino), path.to_owned());
+                Ok(false)
+            }
+        }
     }
 
     /// Sets what could not be set earlier. Deepest first: a folder's time changes with what is put into it.

@@ -17,6 +17,8 @@ pub struct Task {
     pub working_dir: PathBuf,
     /// `user[:group]`; empty for root.
     pub user: String,
+    /// The network mode, as `sampan run --network` takes it; the engine's default where none is said.
+    pub network: Option<String>,
 }
 
 /// What a step left.
@@ -49,8 +51,8 @@ pub trait Runner {
 
 impl Runner for Engine {
     fn run(&self, layers: Vec<PathBuf>, task: &Task) -> Result<Ran, Error> {
-        let Task { args, env, working_dir, user } = task.clone();
-        let command = sampan_engine::build::Command { args, env, working_dir, user };
+        let Task { args, env, working_dir, user, network } = task.clone();
+        let command = sampan_engine::build::Command { args, env, working_dir, user, network };
         let ran = self.run_build_step(layers, &command).map_err(|error| Error::Run(Box::new(error)))?;
         Ok(Ran {
             exit_code: ran.exit_code,

@@ -3,6 +3,7 @@
 //! Finding first has two uses: all mistakes are told before a layer is begun, and the digest of what was found tells whether the
 //! build cache has the layer already.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -114,15 +115,25 @@ impl Origin<'_> {
     /// A digest over names, kinds, modes and contents; not over times and owners, which differ between two checkouts.
     pub(crate) fn digest(&self, sources: &[Source]) -> io::Result<Digest> {
         let mut all = Digesting::new(io::sink());
+        // A file with several names is read once.
+        let mut read: HashMap<(u64, u64), Digest> = HashMap::new();
         for source in sources {
             for item in &source.items {
                 let kind = item.found.kind();
                 let mut content = Vec::new();
                 match kind {
                     FileType::RegularFile => {
-                        let mut file = Digesting::new(self.tree.open(&item.from, &item.found)?);
-                        io::copy(&mut file, &mut io::sink())?;
-                        content.extend_from_slice(file.finish().1.hex().as_bytes());
+                        let inode = (item.found.stat.st_dev, item.found.stat.st_ino);
+                        let digest = match read.get(&inode) {
+                            Some(digest) => digest.clone(),
+                            None => {
+                                let mut file = Digesting::new(self.tree.open(&item.from, &item.found)?);
+                                io::copy(&mut file, &mut io::sink())?;
+                                file.finish().1
+                            }
+                        };
+                        content.extend_from_slice(digest.hex().as_bytes());
+                        read.insert(inode, digest);
                     }
                     FileType::Symlink => {
                         content = self.tree.read_link(&item.from, &item.found)?.as_bytes().to_vec();

@@ -176,6 +176,17 @@ fn what_the_image_has_at_the_destination_decides() {
 }
 
 #[test]
+fn a_file_with_two_names_is_copied_once() {
+    let place = Place::new(&[("d/one", "1")]);
+    fs::hard_link(place.context().join("d/one"), place.context().join("d/two")).unwrap();
+    let image = place.build("FROM scratch\nCOPY d /x\n").unwrap();
+    let layer = &place.store.layer_dirs(&image).unwrap()[0];
+    let inode = |name: &str| fs::metadata(layer.join(name)).unwrap().ino();
+    assert_eq!(inode("x/one"), inode("x/two"));
+    assert_ne!(inode("x/one"), fs::metadata(place.context().join("d/one")).unwrap().ino());
+}
+
+#[test]
 fn owners_and_modes() {
     let place = Place::new(&[
         ("f", "F"),
