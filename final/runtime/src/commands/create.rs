@@ -116,7 +116,8 @@ pub(crate) fn tell(
         pid,
         bundle: bundle.to_owned(),
         annotations: spec.annotations().clone().unwrap_or_default(),
-        start_time: start_time(pid).context("the init process has ended")?,
+        // One that has ended already has failed: what it met is told when it is waited for.
+        start_time: start_time(pid).unwrap_or_default(),
     };
     store.write(&record, spec)?;
     if let Some(path) = &args.pid_file {
