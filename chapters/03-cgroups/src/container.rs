@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use cgroups::{Cgroup, Entrance};
-use namespaces::{Error, ExitStatus, Maps, StageError, attend, plan, reaper, spawn, terminal};
+use namespaces::{Error, ExitStatus, Maps, StageError, foreground, plan, reaper, spawn, terminal};
 
 use crate::Result;
 use crate::args::Run;
@@ -47,7 +47,7 @@ fn contain(
         }
         reaper::run(end, || execute(&args.command, terminal))
     })?;
-    attend(created.proceed()?)
+    foreground::run(created)
 }
 // ANCHOR_END: contain
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use cgroups::{Cgroup, Entrance};
 use namespaces::{Config, ExitStatus, Inside, Kind, Maps, Rootfs, StageError};
-use namespaces::{attend, container_mounts, new_root, plan, reaper, spawn, terminal};
+use namespaces::{container_mounts, foreground, new_root, plan, reaper, spawn, terminal};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, move_mount};
 use step::{StepError, step};
@@ -70,7 +70,7 @@ fn contain(
         }
         reaper::run(end, || execute(&args.command, terminal))
     })?;
-    Ok(attend(created.proceed()?)?)
+    Ok(foreground::run(created)?)
 }
 // ANCHOR_END: contain
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use cgroups::{Cgroup, Entrance};
-use namespaces::{Maps, Rootfs, StageError, attend, plan, reaper, spawn, terminal};
+use namespaces::{Maps, Rootfs, StageError, foreground, plan, reaper, spawn, terminal};
 
 use crate::Result;
 use crate::args::Args;
@@ -61,7 +61,7 @@ fn contain(
         reaper::run(end, || execute(&args.command, terminal))
     })?;
     match network.attach(created.pid(), files.path()) {
-        Ok(()) => Ok(attend(created.proceed()?)?.code()),
+        Ok(()) => Ok(foreground::run(created)?.code()),
         Err(error) => {
             created.abort()?;
             Err(error)
