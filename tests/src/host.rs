@@ -93,14 +93,46 @@ impl Host {
         }
         tree::copy(&from, to, self.user)?;
         fs::create_dir_all(to.join("kit"))?;
+        // What was built after the last `cargo kit setup` is newer than what that put there.
+        let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified());
+        let setup = modified(&self.place.kit.join(".stamp")).ok();
         let attacks = (1..=5).map(|chapter| format!("{chapter:02}-escape"));
         for name in attacks.chain(["probe".to_owned()]) {
             let built = self.bin(&name);
-            if built.is_file() {
-                tree::copy(&built, &to.join("kit").join(&name), self.user)?;
+            if modified(&built).is_ok_and(|built| setup.is_none_or(|setup| setup < built)) {
+                let inside = to.join("kit").join(&name);
+                if inside.exists() {
+                    fs::remove_file(&inside)?;
+                }
+                tree::copy(&built, &inside, self.user)?;
             }
         }
         Ok(())
+    }
+
+    /// Gives the test's network namespace what a machine has and a new namespace has not: an interface with an address and a
+    /// default route (to nowhere), and `ip_forward`. An ordinary user's network helper looks for the first, and says so where
+    /// there is none; the bridge looks for the second. Only for root's tests: an ordinary user's stand on the host.
+    ///
+    /// # Errors
+    /// Where the kernel has no veth.
+    pub fn uplink(&self) -> Result<()> {
+        if !nix::unistd::geteuid().is_root() || Path::new("/sys/class/net/uplink").exists() {
+            return Ok(());
+        }
+        let busybox = self.place.kit.join("rootfs/bin/busybox");
+        for words in [
+            "link add uplink type veth",
+            "address add 192.0.2.2/24 dev uplink",
+            "link set veth0 up",
+            "link set uplink up",
+            "route add default via 192.0.2.1",
+        ] {
+            let root = Self::new(self.place.clone());
+            root.command(&busybox.to_string_lossy(), ["ip"].into_iter().chain(words.split(' ')))?
+                .success()?;
+        }
+        Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?)
     }
 
     /// A new empty folder of the user's.

@@ -170,6 +170,7 @@ fn stage(host: &Host) -> Result<std::path::PathBuf, Box<dyn Error>> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(repository);
     }
+    host.uplink()?;
     let kit = host.new_dir()?;
     host.fill_rootfs(&kit.join("rootfs"))?;
     fs::copy(host.tar(), kit.join("busybox.tar"))?;

@@ -169,6 +169,7 @@ struct Scene {
 
 impl Scene {
     fn new(host: &Host) -> Result<Self, Box<dyn Error>> {
+        host.uplink()?;
         let address = SocketAddr::from_abstract_name("sampan-attacked")?;
         Ok(Self {
             victim: host.spawn("sleep", ["60"])?,

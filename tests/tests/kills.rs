@@ -37,8 +37,8 @@ pub(crate) fn tests() -> Vec<Test> {
         kill!("04-unionfs_by_a_user", [Need::OverlayUser, Need::Binary("04-unionfs")], host => unionfs(&host.as_user())),
         kill!("05-network", [Need::Root, Need::Nftables, Need::Bridge, Need::Binary("05-network")],
             host => chapter(host, "05-network", &["-p", "18080:80", "--memory", "64m"])),
-        kill!("05-network_by_a_user", [Need::Root, Need::UserNamespaces, Need::Tun0666, Need::Program("pasta"), Need::Program("ip"), Need::Binary("05-network")],
-            host => rootless_network(host)),
+        kill!("05-network_by_a_user", [Need::Root, Need::UserNamespaces, Need::Tun0666, Need::Program("pasta"), Need::Binary("05-network")],
+            host => { host.uplink()?; chapter(&host.as_user(), "05-network", &[]) }),
         kill!("sampan_run", [Need::Root, Need::Overlay, Need::Nftables, Need::Bridge, Need::Binary("sampan")],
             host => engine(host, false)),
         kill!("sampan_run_and_its_shim", [Need::Root, Need::Overlay, Need::Nftables, Need::Bridge, Need::Binary("sampan")],
@@ -64,19 +64,6 @@ fn chapter(host: &Host, binary: &str, options: &[&str]) -> Outcome {
     })
 }
 
-/// pasta takes the place of an interface with a way out, which a test's own network has not.
-fn rootless_network(host: &Host) -> Outcome {
-    for words in [
-        "link add uplink type dummy",
-        "address add 192.0.2.2/24 dev uplink",
-        "link set uplink up",
-        "route add default via 192.0.2.1",
-    ] {
-        host.command("ip", words.split(' '))?.success()?;
-    }
-    chapter(&host.as_user(), "05-network", &[])
-}
-
 fn unionfs(host: &Host) -> Outcome {
     let rootfs = host.rootfs()?;
     kill_often(host, "04-unionfs", false, &mut |_| {
@@ -86,6 +73,7 @@ fn unionfs(host: &Host) -> Outcome {
 
 /// Killing the command stops no container: it goes on, and ends by itself. Killing the shim too does stop it.
 fn engine(host: &Host, shim: bool) -> Outcome {
+    host.uplink()?;
     host.command("sampan", args!["import", host.tar(), "killed"])?.success()?;
     kill_often(host, "sampan", shim, &mut |_| {
         args!["run", "--rm", "killed", "/bin/sh", "-c", "sleep 0.1 & sleep 0.1"].to_vec()
