@@ -16,6 +16,15 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const ROOT: &[Need] =
     &[Need::Root, Need::Overlay, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Binary("sampan")];
+const KILL: &[Need] = &[
+    Need::Root,
+    Need::Overlay,
+    Need::Rootfs,
+    Need::Bridge,
+    Need::Nftables,
+    Need::Binary("sampan"),
+    Need::Binary("kit"),
+];
 const USER: &[Need] = &[Need::UserNamespaces, Need::OverlayUser, Need::Rootfs, Need::Binary("sampan")];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -30,7 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("build::links_lead_nowhere_out_of_the_context_or_the_image", ROOT, links),
         test("build::a_cached_step_is_not_run_again", ROOT, cached),
         test("build::a_failing_step_leaves_no_image_and_nothing_else", ROOT, failing),
-        test("build::a_killed_build_leaves_nothing_after_the_next", ROOT, killed),
+        test("build::a_killed_build_leaves_what_the_next_and_clean_remove", KILL, killed),
         test("build::a_stage_gives_files_to_another", ROOT, stages),
         test(
             "build::skopeo_reads_what_was_built",
@@ -385,6 +394,8 @@ fn killed(host: &Host) -> Outcome {
     builder.built("FROM busybox\nRUN echo x > /x\n")?;
     builder.ok(&["rmi", "built"])?;
     assert_eq!((builder.left("build")?, builder.left("tmp")?, builder.left("layers/sha256")?), (0, 0, 1));
+    // The bridge of the step that was killed.
+    host.command("kit", ["clean"])?.success()?;
     Ok(())
 }
 

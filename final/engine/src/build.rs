@@ -118,8 +118,9 @@ impl Engine {
             fs::read_dir(&all).map_err(|source| Error::Store { path: all.clone(), source })?.flatten()
         {
             let owner = read_json::<Identity>(&entry.path().join("owner.json")).ok().flatten();
-            let alive = owner.is_some_and(|owner| owner.is_alive());
-            if !alive && crate::container::list::is_stale(&entry.path()) {
+            // Without the mark it may be a step that begins just now.
+            let stale = || crate::container::list::is_stale(&entry.path());
+            if owner.map_or_else(stale, |owner| !owner.is_alive()) {
                 remove_tree(&entry.path())?;
             }
         }
