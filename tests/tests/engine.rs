@@ -58,6 +58,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("engine::a_published_port_answers", NET, published),
         test("engine::a_killed_command_stops_no_container", ROOT, killed_command),
         test("engine::a_killed_shim_is_repaired", NET, killed_shim),
+        test("engine::the_shims_program_cannot_be_overwritten", ROOT, own_exe),
         test("engine::names_are_taken_once", ROOT, names),
         test("engine::bad_input_leaves_nothing", ROOT, bad_input),
         test("engine::a_container_does_not_change_its_image", ROOT, image_unchanged),
@@ -596,5 +597,16 @@ fn rootless_port(host: &Host) -> Outcome {
     })?;
     sampan.ok(&["rm", "-f", &id])?;
     assert!(get("127.0.0.1:8080").is_err(), "the helper is gone with the container");
+    Ok(())
+}
+
+fn own_exe(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
+    let shim = sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?;
+    let opened = fs::OpenOptions::new().write(true).open(format!("/proc/{shim}/exe"));
+    // A running program is busy (ETXTBSY) for the moment; one on a read-only mount cannot be written ever.
+    assert_eq!(opened.unwrap_err().raw_os_error(), Some(nix::errno::Errno::EROFS as i32));
+    sampan.ok(&["rm", "-f", &id])?;
     Ok(())
 }

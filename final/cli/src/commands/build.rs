@@ -43,6 +43,7 @@ pub(crate) struct Build {
 
 impl Build {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
+        sampan_runtime::own_exe::protect()?;
         if self.explain {
             step::explain()?;
         }

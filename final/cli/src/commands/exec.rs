@@ -42,6 +42,7 @@ impl Exec {
         if self.explain {
             step::explain()?;
         }
+        sampan_runtime::own_exe::protect()?;
         let container = engine.container(&self.container)?;
         let options = Options {
             args: self.command,

@@ -21,6 +21,8 @@ impl Shim {
             // Told or not, the container starts.
             let _ = step::explain();
         }
+        // It was started from a read-only place, and gets its name back here. It also runs where that cannot be had.
+        let _ = sampan_runtime::own_exe::protect();
         shim::hold(engine, &self.id)
     }
 }

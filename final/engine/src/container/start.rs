@@ -4,8 +4,9 @@
 //! threads, never clones itself into one. Its standard input is the socket of its first client, so that no descriptor has to
 //! be smuggled past exec; the answer, `Started` or `Failed`, comes back on it. See [`crate::attach`].
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use step::step;
@@ -44,7 +45,10 @@ impl Engine {
             "between this command and the container's shim",
         )
         .run(UnixStream::pair)?;
-        let mut shim = Command::new("/proc/self/exe");
+        // From where nobody can write to it: the container's process is a copy of the shim until its exec.
+        let exe = sampan_runtime::own_exe::readonly()?;
+        let mut shim = Command::new(format!("/proc/self/fd/{}", exe.as_raw_fd()));
+        shim.arg0("sampan");
         shim.arg("--root").arg(&self.paths.data).arg("--run-root").arg(&self.paths.run);
         shim.arg("shim").args(explain.then_some("--explain")).arg(&container.config.id);
         shim.stdin(Stdio::from(OwnedFd::from(shims))).stdout(Stdio::null());
