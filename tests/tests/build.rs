@@ -1,16 +1,19 @@
 //! Tests of `sampan build`: the image that comes out is run, and looked at on the disk.
 
+mod builder;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::{Host, Need, Outcome, Output, Test, wait_until};
+use tests::{Host, Need, Outcome, Test, wait_until};
+
+use builder::Builder;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -56,115 +59,6 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         test("build::an_ordinary_user_builds", USER, rootless),
     ]
-}
-
-/// A store with `busybox` in it, and a build context.
-struct Builder<'a> {
-    host: &'a Host,
-    root: PathBuf,
-    run: PathBuf,
-    context: PathBuf,
-}
-
-impl<'a> Builder<'a> {
-    fn new(host: &'a Host, files: &[(&str, &str)]) -> Result<Self> {
-        let builder = Self {
-            host,
-            root: host.new_dir()?.join("data"),
-            run: host.new_dir()?.join("sampan"),
-            context: host.new_dir()?,
-        };
-        for (name, text) in files {
-            builder.write(name, text)?;
-        }
-        builder.ok(&["import", &host.tar().to_string_lossy(), "busybox"])?;
-        Ok(builder)
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.context.join(name);
-        fs::create_dir_all(path.parent().ok_or("no parent")?)?;
-        Ok(fs::write(path, text)?)
-    }
-
-    fn args(&self, args: &[&str]) -> Vec<String> {
-        let roots = ["--root", &self.root.to_string_lossy(), "--run-root", &self.run.to_string_lossy()]
-            .map(str::to_owned);
-        roots.into_iter().chain(args.iter().map(ToString::to_string)).collect()
-    }
-
-    fn call(&self, args: &[&str]) -> Result<Output> {
-        self.host.command("sampan", self.args(args))
-    }
-
-    fn ok(&self, args: &[&str]) -> Result<String> {
-        Ok(self.call(args)?.success()?.stdout.trim_end().to_owned())
-    }
-
-    fn build(&self, dockerfile: &str) -> Result<Output> {
-        self.write("Dockerfile", dockerfile)?;
-        self.call(&["build", "-t", "built", "--network", "none", &self.context.to_string_lossy()])
-    }
-
-    fn built(&self, dockerfile: &str) -> Result<String> {
-        Ok(self.build(dockerfile)?.success()?.stdout)
-    }
-
-    /// Runs a command in the image that was built.
-    fn inside(&self, command: &[&str]) -> Result<String> {
-        self.ok(&[&["run", "--rm", "--network", "none", "built"], command].concat())
-    }
-
-    /// A document of the store, by its digest.
-    fn blob(&self, digest: &Value) -> Result<Value> {
-        let hex = digest.as_str().ok_or("no digest")?.trim_start_matches("sha256:");
-        Ok(serde_json::from_slice(&fs::read(self.root.join("images/blobs/sha256").join(hex))?)?)
-    }
-
-    /// The config of the image that was built, as it is on the disk.
-    fn config(&self) -> Result<Value> {
-        let index: Value = serde_json::from_slice(&fs::read(self.root.join("images/index.json"))?)?;
-        let named = |entry: &&Value| {
-            entry["annotations"]["org.opencontainers.image.ref.name"] == "docker.io/library/built:latest"
-        };
-        let entry =
-            index["manifests"].as_array().into_iter().flatten().find(named).ok_or("no image built")?.clone();
-        self.blob(&self.blob(&entry["digest"])?["config"]["digest"])
-    }
-
-    /// The names in each layer above the base image's: what the layer's folder on the disk has.
-    fn layers(&self) -> Result<Vec<Vec<String>>> {
-        let config = self.config()?;
-        let ids = config["rootfs"]["diff_ids"].as_array().ok_or("no layers")?.clone();
-        let folder = |id: &Value| {
-            self.root
-                .join("layers/sha256")
-                .join(id.as_str().unwrap_or_default().trim_start_matches("sha256:"))
-        };
-        ids.iter().skip(1).map(|id| files(&folder(id))).collect()
-    }
-
-    fn left(&self, folder: &str) -> Result<usize> {
-        let folder = self.root.join(folder);
-        Ok(if folder.exists() { fs::read_dir(folder)?.count() } else { 0 })
-    }
-}
-
-fn files(root: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    let mut left = vec![root.to_owned()];
-    while let Some(folder) = left.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if fs::symlink_metadata(&path)?.is_dir() {
-                left.push(path);
-            } else {
-                names.push(path.strip_prefix(root)?.display().to_string());
-            }
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 const USERADD: &str =

@@ -12,25 +12,8 @@ impl Builder<'_> {
     /// Carries one out; its history entry has no layer.
     pub(crate) fn setting(&mut self, kind: &Kind, instruction: &Instruction) -> Result<(), Error> {
         let said = match kind {
-            Kind::Cmd(command) => {
-                let stage = self.stage()?;
-                let args = stage.args_of(command);
-                let said = format!("CMD {}", json(&args));
-                stage.config.set_cmd(Some(args));
-                stage.has_command = true;
-                said
-            }
-            Kind::Entrypoint(command) => {
-                let stage = self.stage()?;
-                let args = stage.args_of(command);
-                let said = format!("ENTRYPOINT {}", json(&args));
-                stage.config.set_entrypoint(Some(args));
-                // A command that came with the base image was written for the old entrypoint.
-                if !stage.has_command {
-                    stage.config.set_cmd(None);
-                }
-                said
-            }
+            Kind::Cmd(command) => self.command(command)?,
+            Kind::Entrypoint(command) => self.entrypoint(command)?,
             Kind::Env(pairs) => self.pairs("ENV", pairs, Stage::set_env)?,
             Kind::Label(pairs) => self.pairs("LABEL", pairs, Stage::set_label)?,
             Kind::User(user) => {
@@ -73,6 +56,28 @@ impl Builder<'_> {
         };
         let by = self.nop(&said)?;
         self.step(&[&said], by, |_| Ok(None))
+    }
+
+    /// CMD: of several the last counts.
+    fn command(&mut self, command: &Command) -> Result<String, Error> {
+        let stage = self.stage()?;
+        let args = stage.args_of(command);
+        let said = format!("CMD {}", json(&args));
+        stage.config.set_cmd(Some(args));
+        stage.has_command = true;
+        Ok(said)
+    }
+
+    /// ENTRYPOINT: a command that came with the base image was written for the old one, and goes with it.
+    fn entrypoint(&mut self, command: &Command) -> Result<String, Error> {
+        let stage = self.stage()?;
+        let args = stage.args_of(command);
+        let said = format!("ENTRYPOINT {}", json(&args));
+        stage.config.set_entrypoint(Some(args));
+        if !stage.has_command {
+            stage.config.set_cmd(None);
+        }
+        Ok(said)
     }
 
     /// What Docker's history says of an instruction that runs nothing.

@@ -2,72 +2,19 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod hostile;
+mod place;
+
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Read;
 use std::sync::Barrier;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use oci_spec::image::{Config, ImageConfiguration};
-use proptest::prelude::*;
-use sampan_image::{Digest, DockerConfig, Error, Healthcheck, Image, NewImage, Reference, Store};
+use sampan_image::{Digest, DockerConfig, Error, Healthcheck, NewImage, Reference, Store};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-struct Place {
-    data: TempDir,
-    store: Store,
-}
-
-impl Place {
-    fn new() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        Self { store: Store::open(data.path()).unwrap(), data }
-    }
-
-    fn count(&self, folder: &str) -> usize {
-        fs::read_dir(self.data.path().join(folder)).map_or(0, Iterator::count)
-    }
-
-    fn index(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.data.path().join("images/index.json")).unwrap()).unwrap()
-    }
-
-    fn import(&self, files: &[(&str, &str)], name: &str) -> Image {
-        self.store.import(tar(files).as_slice(), &name.parse().unwrap()).unwrap()
-    }
-}
-
-/// An archive; a name that ends in `/` is a folder.
-fn tar(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, text) in files {
-        let mut header = tar::Header::new_gnu();
-        let folder = name.ends_with('/');
-        header.set_entry_type(if folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
-        header.set_mode(if folder { 0o755 } else { 0o644 });
-        header.set_size(text.len() as u64);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(1_000_000_000);
-        builder.append_data(&mut header, name, text.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn never(_: &Digest) -> bool {
-    false
-}
-
-const FILES: &[(&str, &str)] = &[("etc/", ""), ("etc/os-release", "NAME=plank\n")];
+use place::{FILES, Place, gzip, never, tar};
 
 #[test]
 fn an_imported_archive_is_an_image_with_one_layer_unpacked() {
@@ -315,90 +262,4 @@ fn a_reader_that_fails_leaves_nothing() {
     let error = place.store.import(Failing(3), &"plank".parse().unwrap()).unwrap_err();
     assert!(matches!(error, Error::Layer(_)), "{error:?}");
     assert_eq!((place.count("images/blobs/sha256"), place.count("tmp")), (0, 0));
-}
-
-/// An index of somebody else's, with whatever may stand there.
-fn hostile_index(entries: &[Value]) -> String {
-    json!({"schemaVersion": 2, "manifests": entries}).to_string()
-}
-
-fn entry(digest: &str, name: &str) -> Value {
-    json!({
-        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 7,
-        "annotations": {"org.opencontainers.image.ref.name": name},
-    })
-}
-
-fn write_index(place: &Place, text: &str) -> PathBuf {
-    let path = place.data.path().join("images/index.json");
-    fs::write(&path, text).unwrap();
-    path
-}
-
-#[test]
-fn an_index_that_contains_itself_or_leads_elsewhere_is_no_image() {
-    let place = Place::new();
-    let kept = place.import(FILES, "plank");
-    let good = entry(kept.manifest.digest().as_ref(), "docker.io/library/plank:latest");
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
-        {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": kept.manifest.digest().to_string(), "size": 1,
-         "platform": {"architecture": "amd64", "os": "linux"}}]});
-    let (nested, _) = place.store.blobs().put(index.to_string().as_bytes()).unwrap();
-    let mut inner = entry(&nested.to_string(), "nested");
-    inner["mediaType"] = json!("application/vnd.oci.image.index.v1+json");
-    let layer = entry(&kept.layers[0].to_string(), "layer");
-    let absent = entry(&Digest::of(b"absent").to_string(), "absent");
-    write_index(&place, &hostile_index(&[inner, layer, absent, good]));
-    assert_eq!(place.store.list().unwrap().len(), 1);
-    assert_eq!(place.store.resolve("plank").unwrap().id, kept.id);
-    for name in ["nested", "layer", "absent"] {
-        assert!(matches!(place.store.resolve(name), Err(Error::Damaged { .. } | Error::Io { .. })), "{name}");
-    }
-}
-
-#[test]
-fn an_index_that_is_none_is_an_error_that_names_it() {
-    let place = Place::new();
-    for text in [
-        "",
-        "{",
-        "[]",
-        r#"{"schemaVersion":1,"manifests":[]}"#,
-        &hostile_index(&[entry("sha256:../../../etc/passwd", "x")]),
-    ] {
-        write_index(&place, text);
-        let error = place.store.list().unwrap_err();
-        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
-        assert!(error.to_string().contains("index.json"));
-        assert!(place.store.import(tar(FILES).as_slice(), &"plank".parse().unwrap()).is_err());
-        assert_eq!(fs::read_to_string(place.data.path().join("images/index.json")).unwrap(), text);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn no_index_makes_the_store_leave_its_folder(
-        names in proptest::collection::vec("\\PC{0,30}", 0..5),
-        digests in proptest::collection::vec("(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|\\PC{0,40}|sha256:[./a]{64})", 0..5),
-        text in "\\PC{0,60}",
-    ) {
-        let place = Place::new();
-        let entries: Vec<_> = names.iter().zip(&digests).map(|(name, digest)| entry(digest, name)).collect();
-        for index in [hostile_index(&entries), text] {
-            write_index(&place, &index);
-            let _ = place.store.list();
-            for name in &names {
-                let _ = place.store.resolve(name);
-                prop_assert!(place.store.remove(name, true, &never).is_err());
-            }
-            prop_assert!(outside_is_untouched(place.data.path()));
-        }
-    }
-}
-
-fn outside_is_untouched(data: &Path) -> bool {
-    let names: std::collections::BTreeSet<_> =
-        fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.iter().all(|name| ["images", "layers", "tmp"].contains(&name.to_str().unwrap()))
 }

@@ -1,0 +1,96 @@
+//! Indexes that somebody else wrote, with whatever may stand there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use sampan_image::{Digest, Error};
+use serde_json::{Value, json};
+
+use crate::place::{FILES, Place, never, tar};
+
+/// An index of somebody else's, with whatever may stand there.
+fn hostile_index(entries: &[Value]) -> String {
+    json!({"schemaVersion": 2, "manifests": entries}).to_string()
+}
+
+fn entry(digest: &str, name: &str) -> Value {
+    json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 7,
+        "annotations": {"org.opencontainers.image.ref.name": name},
+    })
+}
+
+fn write_index(place: &Place, text: &str) -> PathBuf {
+    let path = place.data.path().join("images/index.json");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn an_index_that_contains_itself_or_leads_elsewhere_is_no_image() {
+    let place = Place::new();
+    let kept = place.import(FILES, "plank");
+    let good = entry(kept.manifest.digest().as_ref(), "docker.io/library/plank:latest");
+    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+        {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": kept.manifest.digest().to_string(), "size": 1,
+         "platform": {"architecture": "amd64", "os": "linux"}}]});
+    let (nested, _) = place.store.blobs().put(index.to_string().as_bytes()).unwrap();
+    let mut inner = entry(&nested.to_string(), "nested");
+    inner["mediaType"] = json!("application/vnd.oci.image.index.v1+json");
+    let layer = entry(&kept.layers[0].to_string(), "layer");
+    let absent = entry(&Digest::of(b"absent").to_string(), "absent");
+    write_index(&place, &hostile_index(&[inner, layer, absent, good]));
+    assert_eq!(place.store.list().unwrap().len(), 1);
+    assert_eq!(place.store.resolve("plank").unwrap().id, kept.id);
+    for name in ["nested", "layer", "absent"] {
+        assert!(matches!(place.store.resolve(name), Err(Error::Damaged { .. } | Error::Io { .. })), "{name}");
+    }
+}
+
+#[test]
+fn an_index_that_is_none_is_an_error_that_names_it() {
+    let place = Place::new();
+    for text in [
+        "",
+        "{",
+        "[]",
+        r#"{"schemaVersion":1,"manifests":[]}"#,
+        &hostile_index(&[entry("sha256:../../../etc/passwd", "x")]),
+    ] {
+        write_index(&place, text);
+        let error = place.store.list().unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains("index.json"));
+        assert!(place.store.import(tar(FILES).as_slice(), &"plank".parse().unwrap()).is_err());
+        assert_eq!(fs::read_to_string(place.data.path().join("images/index.json")).unwrap(), text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_index_makes_the_store_leave_its_folder(
+        names in proptest::collection::vec("\\PC{0,30}", 0..5),
+        digests in proptest::collection::vec("(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}|\\PC{0,40}|sha256:[./a]{64})", 0..5),
+        text in "\\PC{0,60}",
+    ) {
+        let place = Place::new();
+        let entries: Vec<_> = names.iter().zip(&digests).map(|(name, digest)| entry(digest, name)).collect();
+        for index in [hostile_index(&entries), text] {
+            write_index(&place, &index);
+            let _ = place.store.list();
+            for name in &names {
+                let _ = place.store.resolve(name);
+                prop_assert!(place.store.remove(name, true, &never).is_err());
+            }
+            prop_assert!(outside_is_untouched(place.data.path()));
+        }
+    }
+}
+
+fn outside_is_untouched(data: &Path) -> bool {
+    let names: std::collections::BTreeSet<_> =
+        fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.iter().all(|name| ["images", "layers", "tmp"].contains(&name.to_str().unwrap()))
+}
