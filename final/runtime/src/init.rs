@@ -80,6 +80,7 @@ pub(crate) enum Wait {
 }
 
 impl Init {
+    // ANCHOR: run
     /// The straight line.
     ///
     /// # Errors
@@ -117,6 +118,7 @@ impl Init {
         }
         if self.reaper { reaper::run(end, || self.program.exec()) } else { self.program.exec() }
     }
+    // ANCHOR_END: run
 
     /// Makes the new root, with all that is mounted in it, and swaps it for the host's.
     fn enter_root(&mut self, in_user_namespace: bool) -> Result<(), StageError> {

@@ -63,6 +63,7 @@ impl Program {
         })
     }
 
+    // ANCHOR: restrict
     /// Everything but the exec, and but a filter that comes last.
     ///
     /// # Errors
@@ -84,6 +85,7 @@ impl Program {
         }
         Ok(())
     }
+    // ANCHOR_END: restrict
 
     /// Says early that there is no such program: whoever starts a detached container later cannot be told any more.
     ///
