@@ -66,7 +66,7 @@ impl Prepared {
             lower: layers,
             upper: folder.join("upper"),
             work: folder.join("work"),
-            userxattr: !geteuid().is_root(),
+            userxattr: engine.images().userxattr(),
             index: false,
             // What is removed at its end need not survive a crash of the machine.
             volatile: config.auto_remove,
