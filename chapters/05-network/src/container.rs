@@ -5,22 +5,19 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use cgroups::{Cgroup, Entrance};
-use namespaces::{Maps, Rootfs, StageError, foreground, plan, reaper, spawn, terminal};
+use namespaces::{Maps, StageError, foreground, plan, reaper, spawn, terminal};
 
 use crate::Result;
 use crate::args::Args;
 use crate::files::Files;
 use crate::mode::Network;
+use crate::stack::{self, Stack};
 
 /// Runs the command to its end.
 pub(crate) fn run(args: &Args, cgroup: Option<&Cgroup>, network: &Network, files: &Files) -> Result<u8> {
-    // An overlay takes its layers' owners as they are.
-    let maps = if files.overlay().is_some() { Maps::identity() } else { Maps::for_this_user() };
-    match contain(args, &maps, cgroup, network, files) {
+    match contain(args, &Maps::for_this_user(), cgroup, network, files) {
         Err(error) if error.downcast_ref().is_some_and(plan::cannot_map) => {
-            eprintln!(
-                "this file system cannot show its files under other ids: root inside is the host's root, without its power"
-            );
+            eprintln!("note: {}", plan::CANNOT_MAP);
             contain(args, &Maps::identity(), cgroup, network, files)
         }
         other => other,
@@ -36,19 +33,13 @@ fn contain(
     files: &Files,
 ) -> Result<u8> {
     let entrance = cgroup.map(Cgroup::entrance).transpose()?;
-    let (mut config, mut inside) =
-        plan::container(&args.rootfs, network.shared(), args.hostname.as_deref(), maps)?;
+    let (mut config, mut inside, stack) = stack::plan(args, maps, network, files)?;
     config.into_cgroup = cgroup.map_or(Ok(None), Cgroup::directory)?;
     network.join(&mut config)?;
     inside.mounts.extend(files.mounts());
-    let overlay = files.overlay();
     let created = spawn(&config, |end| {
         entrance.as_ref().map_or(Ok(()), Entrance::enter).map_err(StageError::at("cgroup"))?;
-        if let Some((overlay, merged)) = &overlay {
-            namespaces::inside::private()?;
-            overlay.mount(merged).map_err(|error| StageError::new("overlay", &error, error.exit_code()))?;
-            inside.rootfs = Rootfs::Mounted(merged.clone());
-        }
+        stack.as_ref().map_or(Ok(()), Stack::mount)?;
         inside.enter()?;
         let terminal = args.tty.then(|| end.open_terminal(terminal::size())).transpose()?;
         end.ready()?;

@@ -1,4 +1,4 @@
-//! The container's own files on the host: `/etc/resolv.conf` and `/etc/hosts`, and its writable layer.
+//! The container's own files on the host: `/etc/resolv.conf` and `/etc/hosts`, and the folder of its writable layer.
 //!
 //! They are never written into the root file system, which other containers may share, but bound over its files.
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use namespaces::mounts::{Mount, MountAttrFlags, Source};
-use namespaces::{Maps, plan};
+use namespaces::{Config, Kind, Maps, StageError, plan, spawn};
 use network::resolv;
 use nix::unistd::geteuid;
 use step::{StepError, step};
@@ -45,7 +45,7 @@ impl Files {
         files.write(args, "/etc/hosts", &resolv::hosts(name, network.address()))?;
         if !args.layer.is_empty() {
             files.layers = [std::slice::from_ref(&args.rootfs), &args.layer[..]].concat();
-            for name in ["upper", "work", "merged"] {
+            for name in ["upper", "work"] {
                 fs::create_dir(path.join(name))?;
             }
             // The merged root is as the upper directory is.
@@ -69,9 +69,7 @@ impl Files {
                 fs::set_permissions(&path, Permissions::from_mode(0o644))?;
                 // So that root inside may change it.
                 match root {
-                    Some(root) if geteuid().is_root() && self.layers.is_empty() => {
-                        chown(&path, Some(root), Some(root))
-                    }
+                    Some(root) if geteuid().is_root() => chown(&path, Some(root), Some(root)),
                     _ => Ok(()),
                 }
             })?;
@@ -94,27 +92,46 @@ impl Files {
         })
     }
 
-    /// The overlay and where it is to be mounted, if the container has layers.
-    pub(crate) fn overlay(&self) -> Option<(Overlay, PathBuf)> {
-        let path = self.path();
-        (!self.layers.is_empty()).then(|| {
-            let overlay = Overlay {
-                lower: self.layers.clone(),
-                upper: path.join("upper"),
-                work: path.join("work"),
-                userxattr: true,
-                volatile: true,
-                ..Overlay::default()
-            };
-            (overlay, path.join("merged"))
+    /// The overlay that the container's root is to be, if there are layers.
+    pub(crate) fn overlay(&self) -> Option<Overlay> {
+        (!self.layers.is_empty()).then(|| Overlay {
+            lower: self.layers.clone(),
+            upper: self.path().join("upper"),
+            work: self.path().join("work"),
+            userxattr: true,
+            volatile: true,
+            ..Overlay::default()
         })
     }
 
+    /// An empty directory to mount on.
+    pub(crate) fn mount_point(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path().join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Removes the directory. What was written over layers belongs to ids that an ordinary user has inside a user namespace alone.
     pub(crate) fn remove(self) -> Result<()> {
-        let path = self.path().to_owned();
-        let close = || self.directory.close();
-        step("rmdir", format_args!("{}", path.display()), "with all that is in it")
-            .run(close)
-            .map_err(StepError::into)
+        let path = self.directory.keep();
+        let remove = || {
+            step("rm -r", format_args!("{}", path.display()), "what was written here goes with the container")
+                .run(|| fs::remove_dir_all(&path))
+        };
+        if self.layers.is_empty() || geteuid().is_root() {
+            return remove().map_err(StepError::into);
+        }
+        let maps = Maps::for_this_user();
+        let config =
+            Config { new: vec![Kind::User], uid_map: maps.uid, gid_map: maps.gid, ..Config::default() };
+        let created = spawn(&config, |end| {
+            end.wait_to_proceed()?;
+            remove().map_err(StageError::at("files"))?;
+            process::exit(0)
+        })?;
+        match created.proceed()?.wait()?.code() {
+            0 => Ok(()),
+            code => Err(format!("the process that removes {path:?} ended with status {code}").into()),
+        }
     }
 }

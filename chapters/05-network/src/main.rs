@@ -4,6 +4,7 @@ mod args;
 mod container;
 mod files;
 mod mode;
+mod stack;
 
 use std::error::Error;
 use std::path::Path;
