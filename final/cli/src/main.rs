@@ -32,8 +32,14 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    // Rust starts with SIGPIPE ignored; `sampan logs c | head` should then end with an error that is no error.
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(told) => {
+            // Help and the version are no errors; what cannot be understood has Docker's status for it.
+            let _ = told.print();
+            return if told.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
+        }
+    };
     match run(args) {
         Ok(code) => code,
         Err(error) => fail(&error),
@@ -50,6 +56,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Prints an error once, with a hint where the book has one, and gives its exit status.
 fn fail(error: &anyhow::Error) -> ExitCode {
+    // Rust starts with SIGPIPE ignored: whoever reads has seen enough (`| head`).
     if error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
-use sampan_engine::attach::{Frame, send};
+use sampan_engine::attach::Frame;
 use sampan_engine::container::start::Attached;
 
 /// What the client passes on.
@@ -24,22 +24,29 @@ pub(crate) struct Options {
 pub(crate) enum End {
     /// The container ended, with this status.
     Exited(i32),
-    /// The user typed Ctrl-P Ctrl-Q, or the shim is gone; the container is not.
+    /// The user typed Ctrl-P Ctrl-Q; the container goes on.
     Detached,
+    /// The shim was killed, and the container with it.
+    Lost,
 }
 
 const DETACH: [u8; 2] = [0x10, 0x11];
 
 /// Relays until the container ends or the user detaches.
-pub(crate) fn relay(mut attached: Attached, options: &Options) -> io::Result<End> {
+///
+/// `signals` is from before the container was started, so that none is lost between.
+pub(crate) fn relay(mut attached: Attached, options: &Options, signals: &SignalFd) -> io::Result<End> {
     let _raw = if options.terminal && options.stdin { RawMode::enter()? } else { None };
-    let signals = watch_signals(options.terminal)?;
+    // The shim may be waiting for this side to read before it reads again itself: neither may block in a write.
+    attached.socket.set_nonblocking(true)?;
+    let mut outbox = Vec::new();
     let mut stdin_open = options.stdin;
     if options.terminal {
-        resize(&attached)?;
+        outbox.extend(resize());
     }
     let mut keys = Keys::default();
     loop {
+        let blocked = !flush(&attached, &mut outbox)?;
         while let Some(frame) = attached.inbox.take()? {
             match frame {
                 Frame::Stdout(bytes) => write_all(io::stdout().lock(), &bytes)?,
@@ -49,11 +56,13 @@ pub(crate) fn relay(mut attached: Attached, options: &Options) -> io::Result<End
             }
         }
         let stdin = io::stdin();
+        let mut wanted = PollFlags::POLLIN;
+        wanted.set(PollFlags::POLLOUT, blocked);
         let mut set = vec![
-            PollFd::new(attached.socket.as_fd(), PollFlags::POLLIN),
+            PollFd::new(attached.socket.as_fd(), wanted),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        if stdin_open {
+        if stdin_open && !blocked {
             set.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
         }
         match poll(&mut set, PollTimeout::NONE) {
@@ -65,8 +74,8 @@ pub(crate) fn relay(mut attached: Attached, options: &Options) -> io::Result<End
             && let Ok(Some(signal)) = signals.read_signal()
         {
             match Signal::try_from(i32::try_from(signal.ssi_signo).unwrap_or(0)) {
-                Ok(Signal::SIGWINCH) => resize(&attached)?,
-                Ok(signal) => send(&attached.socket, &Frame::Signal(signal as i32))?,
+                Ok(Signal::SIGWINCH) => outbox.extend(resize()),
+                Ok(signal) => outbox.extend(Frame::Signal(signal as i32).to_bytes()),
                 Err(_) => {}
             }
         }
@@ -75,19 +84,33 @@ pub(crate) fn relay(mut attached: Attached, options: &Options) -> io::Result<End
             let count = stdin.lock().read(&mut buffer)?;
             if count == 0 {
                 stdin_open = false;
-                send(&attached.socket, &Frame::StdinEnd)?;
+                outbox.extend(Frame::StdinEnd.to_bytes());
             } else {
                 let detach = options.terminal && keys.typed(&buffer[..count]);
                 if detach {
                     return Ok(End::Detached);
                 }
-                send(&attached.socket, &Frame::Stdin(buffer[..count].to_vec()))?;
+                outbox.extend(Frame::Stdin(buffer[..count].to_vec()).to_bytes());
             }
         }
         if ready[0] && !attached.inbox.fill(&attached.socket)? {
-            return Ok(End::Detached);
+            return Ok(End::Lost);
         }
     }
+}
+
+/// Sends what the shim takes now; whether that is all. A shim that is gone is seen by who reads.
+fn flush(attached: &Attached, outbox: &mut Vec<u8>) -> io::Result<bool> {
+    while !outbox.is_empty() {
+        match (&attached.socket).write(outbox) {
+            Ok(count) => drop(outbox.drain(..count)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => outbox.clear(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Relays between this terminal and the one of a process that is this command's own child, until it ends.
@@ -122,16 +145,29 @@ pub(crate) fn relay_terminal(master: &OwnedFd, process: BorrowedFd<'_>, input: b
             return Ok(());
         }
         if ready[2]
-            && signals.read_signal().is_ok()
-            && let Ok(size) = tcgetwinsize(rustix::stdio::stdout())
+            && let Ok(Some(signal)) = signals.read_signal()
         {
-            tcsetwinsize(&master, size)?;
+            pass_on(signal.ssi_signo, &master, process);
         }
         if ready.get(3) == Some(&true) {
             let count = stdin.lock().read(&mut buffer)?;
             stdin_open = count > 0;
             master.write_all(if count == 0 { b"\x04" } else { &buffer[..count] })?;
         }
+    }
+}
+
+/// A signal for a process that may have ended meanwhile, or a new size for a terminal that may be closed: neither matters then.
+fn pass_on(number: u32, master: &File, process: BorrowedFd<'_>) {
+    let signal = i32::try_from(number).ok().and_then(rustix::process::Signal::from_named_raw);
+    match signal {
+        Some(rustix::process::Signal::WINCH) => {
+            if let Ok(size) = tcgetwinsize(rustix::stdio::stdout()) {
+                let _ = tcsetwinsize(master, size);
+            }
+        }
+        Some(signal) => drop(rustix::process::pidfd_send_signal(process, signal)),
+        None => {}
     }
 }
 
@@ -155,14 +191,13 @@ fn write_all(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.flush()
 }
 
-fn resize(attached: &Attached) -> io::Result<()> {
-    // Without a terminal here the container's keeps its size.
-    let Ok(size) = tcgetwinsize(rustix::stdio::stdout()) else { return Ok(()) };
-    send(&attached.socket, &Frame::Resize(size.ws_row, size.ws_col))
+/// The frame that gives the container's terminal the size of this one; nothing where there is none.
+fn resize() -> Vec<u8> {
+    window_size().map_or_else(Vec::new, |(rows, columns)| Frame::Resize(rows, columns).to_bytes())
 }
 
 /// The signals that are passed on come by a descriptor. In a terminal Ctrl-C is a byte, and no signal.
-fn watch_signals(terminal: bool) -> io::Result<SignalFd> {
+pub(crate) fn watch_signals(terminal: bool) -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in
         [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGINT]

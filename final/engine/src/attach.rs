@@ -5,7 +5,7 @@
 //!     │                                             │  makes the container
 //!     │◀── Started ─────────────────────────────────│  or Failed, and the shim is gone
 //!     │◀── Stdout, Stderr ──────────────────────────│  as the container writes
-//!     │─── Stdin, StdinEnd, Resize, Signal ────────▶│
+//!     │─── Stdin, StdinEnd, Resize, Signal, Watch ─▶│
 //!     │◀── Exited ──────────────────────────────────│  after everything of the container is gone
 //! ```
 //!
@@ -38,6 +38,8 @@ pub enum Frame {
     Resize(u16, u16),
     /// To the shim: pass this signal on to the container's process.
     Signal(i32),
+    /// To the shim: this client wants no output, only the end.
+    Watch,
 }
 
 impl Frame {
@@ -53,6 +55,7 @@ impl Frame {
             Self::StdinEnd => (7, Vec::new()),
             Self::Resize(rows, columns) => (8, [rows.to_be_bytes(), columns.to_be_bytes()].concat()),
             Self::Signal(number) => (9, number.to_be_bytes().to_vec()),
+            Self::Watch => (10, Vec::new()),
         };
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         [&[kind][..], &length.to_be_bytes(), &payload].concat()
@@ -69,6 +72,7 @@ impl Frame {
             (7, []) => Self::StdinEnd,
             (8, &[a, b, c, d]) => Self::Resize(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
             (9, bytes) => Self::Signal(i32::from_be_bytes(bytes.try_into().ok()?)),
+            (10, []) => Self::Watch,
             _ => return None,
         })
     }
@@ -143,6 +147,7 @@ mod tests {
             Frame::StdinEnd,
             Frame::Resize(24, 80),
             Frame::Signal(15),
+            Frame::Watch,
         ]
     }
 

@@ -89,8 +89,7 @@ impl Engine {
     /// # Errors
     /// As for [`Store::remove`].
     pub fn remove_image(&self, name: &str, force: bool) -> Result<sampan_image::Removed, Error> {
-        let used: Vec<_> =
-            self.containers()?.into_iter().map(|container| container.config.image_id).collect();
+        let used: Vec<_> = self.configs()?.into_iter().map(|config| config.image_id).collect();
         Ok(self.images.remove(name, force, &|id| used.contains(&id.to_string()))?)
     }
 }

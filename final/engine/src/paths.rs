@@ -71,9 +71,16 @@ pub(crate) fn make_private(folder: &Path) -> Result<(), Error> {
     if folder.is_dir() {
         return Ok(());
     }
-    step("mkdir", format_args!("{} 0700", folder.display()), "a folder of the engine's own")
-        .run(|| DirBuilder::new().recursive(true).mode(0o700).create(folder))?;
-    Ok(())
+    let make = || {
+        step("mkdir", format_args!("{} 0700", folder.display()), "a folder of the engine's own")
+            .run(|| DirBuilder::new().recursive(true).mode(0o700).create(folder))
+    };
+    // A container that ends takes the empty folder above away with it, maybe between two of these calls.
+    let made = (0..9).map(|_| make()).find(|made| match made {
+        Err(error) => error.errno() != Some(Errno::ENOENT),
+        Ok(()) => true,
+    });
+    Ok(made.unwrap_or_else(make)?)
 }
 
 /// Removes a tree that may be gone already.
@@ -84,6 +91,8 @@ pub(crate) fn remove_tree(folder: &Path) -> Result<(), Error> {
     let removed = step("rm", format_args!("-r {}", folder.display()), "it ends with the container")
         .run(|| fs::remove_dir_all(folder));
     match removed {
+        // Two commands may be at it at once: a container that removes itself, and `rm`.
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
         Err(error) if !geteuid().is_root() && matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) => {
             remove_as_root_inside(folder)
         }

@@ -60,14 +60,30 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 pub struct Lock(#[allow(dead_code, reason = "held for its drop")] File);
 
 impl Lock {
-    /// Waits for the lock of a folder. The lock is on the folder itself, so that no file is left for it.
+    /// Waits for the lock of a folder. The lock is on the folder itself, so that no file is left for it. Whoever has it must
+    /// read the object anew: it may have changed, or been removed, while this waited.
     ///
     /// # Errors
     /// [`Error::Store`] where the folder is gone.
     pub fn of(folder: &Path) -> Result<Self, Error> {
-        let failed = |source: io::Error| Error::Store { path: folder.to_owned(), source };
-        let file = File::open(folder).map_err(failed)?;
-        file.lock().map_err(failed)?;
+        Self::take(folder).map_err(|source| Error::Store { path: folder.to_owned(), source })
+    }
+
+    /// The same; none where the folder is gone.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with the folder.
+    pub fn if_there(folder: &Path) -> Result<Option<Self>, Error> {
+        match Self::take(folder) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Store { path: folder.to_owned(), source }),
+        }
+    }
+
+    fn take(folder: &Path) -> io::Result<Self> {
+        let file = File::open(folder)?;
+        file.lock()?;
         Ok(Self(file))
     }
 }

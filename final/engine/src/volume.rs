@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use step::step;
 
-use crate::container::{MountPoint, names};
+use crate::container::{Config, MountPoint, names};
 use crate::paths::{make_private, remove_tree};
-use crate::store::{Durability, read_json, write_json};
+use crate::store::{Durability, Lock, read_json, write_json};
 use crate::{Engine, Error};
 
 /// A volume: `volumes/NAME/volume.json`.
@@ -83,6 +83,11 @@ impl Request {
         Ok(Self { source, destination, read_only })
     }
 
+    /// Where the container will see it.
+    pub fn destination(&self) -> &Path {
+        &self.destination
+    }
+
     /// A volume without a name, as an image's VOLUME asks for.
     pub fn anonymous(destination: &str) -> Self {
         Self { source: Source::Anonymous, destination: PathBuf::from(destination), read_only: false }
@@ -139,19 +144,45 @@ impl Engine {
     /// [`Error::NoSuch`], or [`Error::Invalid`] naming the container that uses it.
     pub fn remove_volume(&self, name: &str) -> Result<(), Error> {
         let folder = self.paths.volumes().join(names::checked(name)?);
+        let _lock = self.lock_volumes()?;
         if !folder.join("volume.json").exists() {
             return Err(Error::NoSuch(format!("no such volume: {name} (`sampan volume ls` lists them)")));
         }
-        let user = self.containers()?.into_iter().find(|container| {
-            container.config.mounts.iter().any(|mount| mount.volume.as_deref() == Some(name))
-        });
-        if let Some(user) = user {
+        if let Some(user) = self.volume_user(name)? {
             return Err(Error::Invalid(format!(
-                "volume {name} is in use by container {}: remove that first",
-                user.config.name
+                "volume {name} is in use by container {user}: remove that first"
             )));
         }
         remove_tree(&folder)
+    }
+
+    /// Held from the making of a container's volumes until the container that uses them is written down, and by who removes
+    /// one. Whoever holds it waits for no container's lock.
+    pub(crate) fn lock_volumes(&self) -> Result<Lock, Error> {
+        Lock::of(&self.paths.volumes())
+    }
+
+    /// Removes the volumes that were made without a name for one container, which is gone or never was.
+    pub(crate) fn remove_anonymous_volumes(&self, mounts: &[MountPoint]) -> Result<(), Error> {
+        if mounts.iter().all(|mount| mount.volume.is_none()) {
+            return Ok(());
+        }
+        let _lock = self.lock_volumes()?;
+        for name in mounts.iter().filter_map(|mount| mount.volume.as_deref()) {
+            let folder = self.paths.volumes().join(name);
+            let volume = read_json::<Volume>(&folder.join("volume.json"))?;
+            // Another container may have taken it by its name meanwhile.
+            if volume.is_some_and(|volume| volume.anonymous) && self.volume_user(name)?.is_none() {
+                remove_tree(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of a container that uses a volume.
+    fn volume_user(&self, name: &str) -> Result<Option<String>, Error> {
+        let uses = |config: &Config| config.mounts.iter().any(|mount| mount.volume.as_deref() == Some(name));
+        Ok(self.configs()?.into_iter().find(uses).map(|config| config.name))
     }
 
     pub(crate) fn mount_point(&self, request: &Request) -> Result<MountPoint, Error> {

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use rustix::termios::isatty;
 use sampan_engine::Engine;
 use sampan_engine::container::exec::Options;
 use sampan_runtime::{Stdio, WindowSize};
@@ -11,6 +13,7 @@ use crate::relay;
 
 /// Run a command in a running container
 #[derive(Args)]
+#[command(after_help = "Examples:\n  sampan exec web ps\n  sampan exec -it -u 1000 web sh")]
 pub(crate) struct Exec {
     /// Keep standard input open
     #[arg(short, long)]
@@ -41,6 +44,9 @@ impl Exec {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         if self.explain {
             step::explain()?;
+        }
+        if self.tty && self.interactive && !isatty(rustix::stdio::stdin()) {
+            bail!("-t with -i needs a terminal here, and standard input is none: leave -t out");
         }
         sampan_runtime::own_exe::protect()?;
         let container = engine.container(&self.container)?;

@@ -20,6 +20,6 @@ pub(crate) struct Kill {
 impl Kill {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         let signal = parse_signal(&self.signal)?;
-        Ok(super::each(&self.containers, |name| engine.kill(&engine.container(name)?, signal)))
+        Ok(super::each(&self.containers, |name| engine.kill(&engine.container(name)?, signal).map(|()| true)))
     }
 }

@@ -90,12 +90,14 @@ fn tell(attached: &sampan_engine::container::start::Attached) {
     }
 }
 
-/// Does `act` for each name, prints the name for each that succeeded, and tells each failure: one bad name stops no other.
-fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), sampan_engine::Error>) -> ExitCode {
+/// Does `act` for each name, prints the name for each for which it did something, and tells each failure: one bad name stops
+/// no other.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<bool, sampan_engine::Error>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for name in names {
         match act(name) {
-            Ok(()) => println!("{name}"),
+            Ok(true) => println!("{name}"),
+            Ok(false) => {}
             Err(error) => {
                 eprint!("{}", step::report(&error, &sampan_engine::hints()));
                 code = ExitCode::FAILURE;

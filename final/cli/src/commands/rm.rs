@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use sampan_engine::Engine;
+use sampan_engine::{Engine, Error};
 
 /// Remove containers
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan rm -f web")]
 pub(crate) struct Rm {
     /// Kill running ones first
     #[arg(short, long)]
@@ -21,8 +22,13 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
-        Ok(super::each(&self.containers, |name| {
-            engine.remove(&engine.container(name)?, self.force, self.volumes)
+        Ok(super::each(&self.containers, |name| match engine.container(name) {
+            // With -f it is enough that there is none.
+            Err(error @ Error::NoSuch(_)) if self.force => {
+                eprint!("{}", step::report(&error, &sampan_engine::hints()));
+                Ok(false)
+            }
+            container => engine.remove(&container?, self.force, self.volumes).map(|()| true),
         }))
     }
 }

@@ -12,7 +12,10 @@ use crate::relay::{self, End, relay};
 
 /// Create a container and start it
 #[derive(Args)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  sampan run --rm busybox echo hello\n  sampan run --rm -it busybox sh\n  sampan run -d --name web -p 8080:80 -m 64m busybox httpd -f -h /etc"
+)]
 pub(crate) struct Run {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
@@ -91,23 +94,29 @@ impl Run {
         }
         let (detach, explain, streams) =
             (self.detach, self.explain, relay::Options { stdin: self.interactive, terminal: self.tty });
+        // A signal from here on is the container's; before a container is there, it is this command's.
         let container = engine.create(&self.options())?;
+        let signals = if detach { None } else { Some(relay::watch_signals(streams.terminal)?) };
         let attached = match engine.start(&container, explain) {
             Ok(attached) => attached,
             Err(error) => {
-                if container.config.auto_remove {
-                    // The error to tell is the one of the start; `ps -a` shows what cannot be removed.
-                    let _ = engine.remove(&engine.container(&container.config.id)?, true, true);
+                // Its shim has removed it, unless that was killed. The error to tell is the one of the start.
+                if let Ok(left) = engine.container(&container.config.id)
+                    && left.config.auto_remove
+                {
+                    let _ = engine.remove(&left, true, true);
                 }
                 return Err(error.into());
             }
         };
         super::tell(&attached);
-        if detach {
-            println!("{}", container.config.id);
-            return Ok(ExitCode::SUCCESS);
+        match signals {
+            Some(signals) => status(relay(attached, &streams, &signals)?),
+            None => {
+                println!("{}", container.config.id);
+                Ok(ExitCode::SUCCESS)
+            }
         }
-        Ok(status(relay(attached, &streams)?))
     }
 
     fn options(self) -> Options {
@@ -136,9 +145,10 @@ impl Run {
 }
 
 /// The container's exit status as this command's own.
-pub(crate) fn status(end: End) -> ExitCode {
+pub(crate) fn status(end: End) -> anyhow::Result<ExitCode> {
     match end {
-        End::Exited(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
-        End::Detached => ExitCode::SUCCESS,
+        End::Exited(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(255))),
+        End::Detached => Ok(ExitCode::SUCCESS),
+        End::Lost => bail!("the container's shim was killed, and the container with it: start it anew"),
     }
 }

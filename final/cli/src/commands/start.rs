@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
-use sampan_engine::Engine;
+use sampan_engine::{Engine, Status};
 
 use crate::relay::{self, relay};
 
 /// Start a stopped container
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan start -a web")]
 pub(crate) struct Start {
     /// Show what it writes, and end with its status
     #[arg(short, long)]
@@ -32,14 +34,25 @@ impl Start {
         if let ([name], true) = (&self.containers[..], self.attach || self.interactive) {
             let container = engine.container(name)?;
             let streams = relay::Options { stdin: self.interactive, terminal: container.config.terminal };
-            let attached = engine.start(&container, self.explain)?;
+            let signals = relay::watch_signals(streams.terminal)?;
+            let attached = if container.state.status == Status::Running {
+                engine.attach(&container)?
+            } else {
+                engine.start(&container, self.explain)?
+            };
             super::tell(&attached);
-            return Ok(super::run::status(relay(attached, &streams)?));
+            return super::run::status(relay(attached, &streams, &signals)?);
+        }
+        if self.attach || self.interactive {
+            bail!("-a and -i are for one container: name one");
         }
         Ok(super::each(&self.containers, |name| {
-            let attached = engine.start(&engine.container(name)?, self.explain)?;
-            super::tell(&attached);
-            Ok(())
+            let container = engine.container(name)?;
+            // What was asked for is so already.
+            if container.state.status != Status::Running {
+                super::tell(&engine.start(&container, self.explain)?);
+            }
+            Ok(true)
         }))
     }
 }

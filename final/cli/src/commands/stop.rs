@@ -20,6 +20,8 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         let patience = Duration::from_secs(self.time);
-        Ok(super::each(&self.containers, |name| engine.stop(&engine.container(name)?, patience)))
+        Ok(super::each(&self.containers, |name| {
+            engine.stop(&engine.container(name)?, patience).map(|()| true)
+        }))
     }
 }

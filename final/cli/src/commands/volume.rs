@@ -42,7 +42,9 @@ impl Volume {
                     println!("{}", format::table(&["DRIVER", "VOLUME NAME"], rows.collect()));
                 }
             }
-            Self::Rm { names } => return Ok(super::each(&names, |name| engine.remove_volume(name))),
+            Self::Rm { names } => {
+                return Ok(super::each(&names, |name| engine.remove_volume(name).map(|()| true)));
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -13,7 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sampan_image::Image;
 use step::step;
 
-use super::{Config, Container, MountPoint, State, names};
+use super::{Config, Container, State, names};
 use crate::store::{Durability, write_json};
 use crate::{Engine, Error, paths, volume};
 
@@ -70,23 +70,33 @@ impl Engine {
         // The image stays until `config.json` says that it is used.
         let _pin = self.images.pin()?;
         let image = self.images.resolve(&options.image)?;
-        let config = self.plan(options, &image)?;
-        let folder = self.paths.container(&config.id);
+        let mut config = self.plan(options, &image)?;
         let durability = if config.auto_remove { Durability::Cache } else { Durability::Disk };
+        let requests = volume_requests(options, &image)?;
         self.take_name(&config)?;
+        let link = self.paths.containers().join(&config.name);
+        let folder = self.paths.container(&config.id);
+        let mut mounts = Vec::new();
         let made = (|| {
+            let lock = if requests.is_empty() { None } else { Some(self.lock_volumes()?) };
+            for request in &requests {
+                mounts.push(self.mount_point(request)?);
+            }
+            config.mounts.clone_from(&mounts);
             step("mkdir", format_args!("{} 0700", folder.display()), "the container's own folder")
                 .run(|| DirBuilder::new().mode(0o700).create(&folder))?;
             let container = Container { config, state: State::created(), folder: folder.clone() };
             write_json(&folder.join("state.json"), &container.state, durability)?;
             // Last: a folder without it is what a killed `create` left, and no container.
             write_json(&folder.join("config.json"), &container.config, durability)?;
+            drop(lock);
             Ok(container)
         })();
         if made.is_err() {
+            // The error to tell is the first one; what cannot be removed now is swept by `ps`.
             let _ = paths::remove_tree(&folder);
-            let name = options.name.as_deref().unwrap_or_default();
-            let _ = fs::remove_file(self.paths.containers().join(name));
+            let _ = self.remove_anonymous_volumes(&mounts);
+            let _ = fs::remove_file(link);
         }
         made
     }
@@ -123,7 +133,8 @@ impl Engine {
             open_stdin: options.open_stdin,
             auto_remove: options.auto_remove,
             init: options.init,
-            mounts: self.mounts(options, defaults)?,
+            // Made when the name is taken: an error before leaves no volume.
+            mounts: Vec::new(),
             network,
             ports: options.ports.clone(),
             memory: options.memory,
@@ -137,24 +148,6 @@ impl Engine {
             name,
             id,
         })
-    }
-
-    /// The user's mounts, and an anonymous volume for each VOLUME of the image that they do not cover.
-    fn mounts(
-        &self,
-        options: &Options,
-        defaults: &oci_spec::image::Config,
-    ) -> Result<Vec<MountPoint>, Error> {
-        let mut mounts = Vec::new();
-        for text in &options.volumes {
-            mounts.push(self.mount_point(&volume::Request::parse(text)?)?);
-        }
-        for destination in defaults.volumes().iter().flatten() {
-            if !mounts.iter().any(|mount: &MountPoint| mount.destination == Path::new(destination)) {
-                mounts.push(self.mount_point(&volume::Request::anonymous(destination))?);
-            }
-        }
-        Ok(mounts)
     }
 
     /// The name is a link to the id, made before anything else: link(2) of two commands at once succeeds for one.
@@ -188,6 +181,19 @@ pub(crate) fn new_id() -> Result<String, Error> {
     getrandom(&mut bytes, GetRandomFlags::empty())
         .map_err(|errno| step::StepError::new("getrandom", "32", errno))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The user's mounts, and an anonymous volume for each VOLUME of the image that they do not cover.
+fn volume_requests(options: &Options, image: &Image) -> Result<Vec<volume::Request>, Error> {
+    let mut requests: Vec<_> =
+        options.volumes.iter().map(|text| volume::Request::parse(text)).collect::<Result<_, _>>()?;
+    let declared = image.config.config().as_ref().and_then(|config| config.volumes().clone());
+    for destination in declared.iter().flatten() {
+        if !requests.iter().any(|request| request.destination() == Path::new(destination)) {
+            requests.push(volume::Request::anonymous(destination));
+        }
+    }
+    Ok(requests)
 }
 
 fn args(options: &Options, defaults: &oci_spec::image::Config) -> Result<Vec<String>, Error> {

@@ -16,7 +16,7 @@ use crate::{Engine, Error, store, user};
 pub struct Options {
     /// The program and its arguments.
     pub args: Vec<String>,
-    /// Variables beside the container's own, `NAME=value`.
+    /// Variables beside the container's own, `NAME=value`, or `NAME` to take it over from this process.
     pub env: Vec<String>,
     /// The working directory, in place of the container's.
     pub working_dir: Option<PathBuf>,
@@ -62,10 +62,23 @@ impl Engine {
             process.set_cwd(folder.clone());
         }
         let mut env = process.env().clone().unwrap_or_default();
+        let terminal = options.terminal.then(|| "TERM=xterm".to_owned());
+        let missing =
+            |entry: &String| !env.iter().any(|old| old.starts_with("TERM=") && entry.starts_with("TERM="));
+        let terminal: Vec<_> = terminal.into_iter().filter(missing).collect();
+        env.extend(terminal);
         for entry in &options.env {
-            let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
-            env.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
-            env.push(entry.clone());
+            let (name, value) = match entry.split_once('=') {
+                Some(("", _)) => {
+                    return Err(Error::Invalid(format!("-e {entry}: a variable needs a name before the =")));
+                }
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (entry.as_str(), std::env::var(entry).ok()),
+            };
+            if let Some(value) = value {
+                env.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
+                env.push(format!("{name}={value}"));
+            }
         }
         if let Some(name) = &options.user {
             let image = self.images().resolve(&container.config.image_id)?;

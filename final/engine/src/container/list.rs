@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Container;
+use super::{Config, Container};
+use crate::store::read_json;
 use crate::{Engine, Error};
 
 impl Engine {
@@ -26,6 +27,7 @@ impl Engine {
                 None => {}
             }
         }
+        self.sweep_names()?;
         containers.sort_by_key(|container| std::cmp::Reverse(container.config.created));
         Ok(containers)
     }
@@ -35,8 +37,31 @@ impl Engine {
         let folder = container.folder.clone();
         match self.repair(container) {
             Err(_) if !folder.exists() => Ok(None),
-            other => other.map(Some),
+            other => other,
         }
+    }
+
+    /// What was asked for, of all containers, with no look at what became of them: no lock is taken.
+    pub(crate) fn configs(&self) -> Result<Vec<Config>, Error> {
+        let mut configs = Vec::new();
+        for folder in self.folders()? {
+            configs.extend(read_json::<Config>(&folder.join("config.json"))?);
+        }
+        Ok(configs)
+    }
+
+    /// Names that a killed `create` or `rm` left without a container.
+    fn sweep_names(&self) -> Result<(), Error> {
+        let path = self.paths.containers();
+        let entries = fs::read_dir(&path).map_err(|source| Error::Store { path, source })?;
+        let links = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        for link in links.map(|entry| entry.path()) {
+            if !link.join("config.json").exists() && is_stale(&link) {
+                // Another command may sweep at the same time.
+                let _ = fs::remove_file(&link);
+            }
+        }
+        Ok(())
     }
 }
 

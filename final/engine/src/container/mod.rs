@@ -175,8 +175,15 @@ impl Container {
 
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let Some(config) = store::read_json::<Config>(&folder.join("config.json"))? else { return Ok(None) };
-        let state = store::read_json(&folder.join("state.json"))?.unwrap_or_else(State::created);
+        // `create` writes it before the other: where it is not there, somebody removes this container just now.
+        let Some(state) = store::read_json(&folder.join("state.json"))? else { return Ok(None) };
         Ok(Some(Self { config, state, folder: folder.to_owned() }))
+    }
+
+    /// Waits for its lock, and reads it anew: what was read before is history. None where it was removed meanwhile.
+    pub(crate) fn locked(self) -> Result<Option<(store::Lock, Self)>, Error> {
+        let Some(lock) = store::Lock::if_there(&self.folder)? else { return Ok(None) };
+        Ok(Self::read(&self.folder)?.map(|now| (lock, now)))
     }
 
     pub(crate) fn write_state(&self) -> Result<(), Error> {
@@ -205,7 +212,7 @@ impl Engine {
             Err(_) => self.by_prefix(name)?.ok_or_else(none)?,
         };
         let container = Container::read(&folder)?.ok_or_else(none)?;
-        self.repair(container)
+        self.repair(container)?.ok_or_else(none)
     }
 
     fn by_prefix(&self, prefix: &str) -> Result<Option<PathBuf>, Error> {
@@ -237,20 +244,21 @@ impl Engine {
 
     // ANCHOR: repair
     /// A container that says it runs, and whose shim is dead, has ended: the kernel killed its processes with the shim
-    /// (PR_SET_PDEATHSIG). What the shim would have done is done here.
-    fn repair(&self, mut container: Container) -> Result<Container, Error> {
+    /// (PR_SET_PDEATHSIG). What the shim would have done is done here; none is left of one with `--rm`.
+    fn repair(&self, container: Container) -> Result<Option<Container>, Error> {
         let alive = |container: &Container| container.state.shim.is_some_and(|shim| shim.is_alive());
         if container.state.status != Status::Running || alive(&container) {
-            return Ok(container);
+            return Ok(Some(container));
         }
-        let _lock = store::Lock::of(&container.folder)?;
         // Another command may have repaired it while this one waited, or its shim may just have ended well.
-        if let Some(now) = Container::read(&container.folder)? {
-            container = now;
-        }
+        let Some((_lock, mut container)) = container.locked()? else { return Ok(None) };
         if container.state.status == Status::Running && !alive(&container) {
             self.release(&container)?;
             crate::network::sweep(&container.config)?;
+            if container.config.auto_remove {
+                self.discard(&container, true)?;
+                return Ok(None);
+            }
             container.state.status = Status::Exited;
             container.state.exit_code = Some(137);
             container.state.finished = Some(Timestamp::now());
@@ -260,7 +268,7 @@ impl Engine {
             container.state.address = None;
             container.write_state()?;
         }
-        Ok(container)
+        Ok(Some(container))
     }
     // ANCHOR_END: repair
 }

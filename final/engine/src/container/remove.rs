@@ -2,12 +2,14 @@
 
 use std::fs;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use step::step;
 
 use super::{Container, Status};
 use crate::paths::remove_tree;
-use crate::{Engine, Error, store};
+use crate::store::Lock;
+use crate::{Engine, Error};
 
 impl Engine {
     /// Removes a container with its writable layer; with `volumes` also the volumes that were made for it without a name.
@@ -28,13 +30,15 @@ impl Engine {
             }
             self.wait(container, None)?;
         }
-        if !container.folder.exists() {
-            // It was started with --rm, and removed itself.
-            return Ok(());
+        let Some(lock) = Lock::if_there(&container.folder)? else { return Ok(()) };
+        // It was started with --rm and removed itself, or another `rm` was faster; or it was started while this waited.
+        let Some(now) = Container::read(&container.folder)? else { return Ok(()) };
+        if now.state.status == Status::Running {
+            drop(lock);
+            return self.remove(&now, force, volumes);
         }
-        let _lock = store::Lock::of(&container.folder)?;
-        self.release(container)?;
-        self.discard(container, volumes)
+        self.release(&now)?;
+        self.discard(&now, volumes)
     }
 
     /// What a container holds of the kernel and lies outside its folder: what a dead shim did not give back.
@@ -58,19 +62,16 @@ impl Engine {
         step("unlink", format_args!("{}", config.display()), "without it the folder is no container")
             .run(|| fs::remove_file(&config))?;
         let link = self.paths.containers().join(&container.config.name);
-        step("unlink", format_args!("{}", link.display()), "the name is free again")
-            .run(|| fs::remove_file(&link))?;
+        let freed = step("unlink", format_args!("{}", link.display()), "the name is free again")
+            .run(|| fs::remove_file(&link));
         remove_tree(&container.folder)?;
         if volumes {
-            let all = self.volumes()?;
-            let anonymous =
-                |name: &&String| all.iter().any(|volume| volume.anonymous && volume.name == **name);
-            for name in
-                container.config.mounts.iter().filter_map(|mount| mount.volume.as_ref()).filter(anonymous)
-            {
-                self.remove_volume(name)?;
-            }
+            self.remove_anonymous_volumes(&container.config.mounts)?;
         }
-        Ok(())
+        match freed {
+            // `ps` has swept it.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+            other => Ok(other?),
+        }
     }
 }

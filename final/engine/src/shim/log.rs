@@ -47,15 +47,20 @@ impl Log {
         let pending = if stream == Stream::Stdout { &mut self.stdout } else { &mut self.stderr };
         pending.extend_from_slice(bytes);
         let mut text = Vec::new();
-        while let Some(end) = pending
+        let mut rest = &pending[..];
+        while let Some(end) = rest
             .iter()
+            .take(LONGEST)
             .position(|&byte| byte == b'\n')
             .map(|at| at + 1)
-            .or((pending.len() >= LONGEST).then_some(LONGEST))
+            .or((rest.len() >= LONGEST).then_some(LONGEST))
         {
-            let line: Vec<_> = pending.drain(..end.min(pending.len())).collect();
-            line_of(&mut text, stream, &line)?;
+            let (line, after) = rest.split_at(end);
+            line_of(&mut text, stream, line)?;
+            rest = after;
         }
+        let taken = pending.len() - rest.len();
+        pending.drain(..taken);
         self.file.write_all(&text)
     }
 

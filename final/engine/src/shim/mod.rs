@@ -20,7 +20,7 @@ pub mod streams;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::network::Link;
@@ -31,7 +31,7 @@ use sampan_runtime::{Create, Started, Stdio, WindowSize};
 use step::{StepError, step};
 
 use crate::attach::{Frame, send};
-use crate::container::{Container, Status};
+use crate::container::{Config, Container, State, Status};
 use crate::paths::make_private;
 use crate::process::Identity;
 use crate::store::{Durability, Lock, write_json};
@@ -39,7 +39,7 @@ use crate::{Engine, Error, network};
 
 use log::Log;
 use resources::Prepared;
-use streams::{Ends, Streams};
+use streams::{Ends, Rest, Streams};
 
 /// The socket of a running container, in its run folder.
 pub const SOCKET: &str = "shim.sock";
@@ -48,7 +48,13 @@ pub const SOCKET: &str = "shim.sock";
 pub fn hold(engine: &Engine, id: &str) -> ExitCode {
     step::speaker("shim");
     let client = first_client();
-    match start(engine, id) {
+    let started = lock(engine, id).and_then(|(lock, container)| {
+        let copy = (container.config.clone(), container.folder.clone());
+        let held = start(engine, container).map_err(|error| record_failure(engine, copy, error));
+        drop(lock);
+        held
+    });
+    match started {
         Ok(held) => {
             // Without its client it is a detached container like any other.
             let _ = client
@@ -58,7 +64,6 @@ pub fn hold(engine: &Engine, id: &str) -> ExitCode {
         }
         Err(error) => {
             let report = step::report(&error, &crate::hints());
-            record_failure(engine, id, &report, error.exit_code());
             let _ = client.map(|client| send(&client, &Frame::Failed(error.exit_code(), report)));
             ExitCode::from(error.exit_code())
         }
@@ -74,16 +79,26 @@ struct Held {
     link: Link,
 }
 
-// ANCHOR: start
-fn start(engine: &Engine, id: &str) -> Result<Held, Error> {
-    let mut container = engine.container(id)?;
-    let _lock = Lock::of(&container.folder)?;
+/// The container, for this shim alone: of two starts at once the second finds it running.
+fn lock(engine: &Engine, id: &str) -> Result<(Lock, Container), Error> {
+    let gone = || Error::NoSuch(format!("container {id} was removed before it was started"));
+    let (lock, container) = engine.container(id)?.locked()?.ok_or_else(gone)?;
     if container.state.status == Status::Running {
-        return Err(Error::Invalid(format!("container {} runs already", container.config.name)));
+        return Err(Error::State {
+            name: container.config.name,
+            status: container.state.status.to_string(),
+            remedy: "another command has started it just now",
+        });
     }
+    Ok((lock, container))
+}
+
+// ANCHOR: start
+fn start(engine: &Engine, mut container: Container) -> Result<Held, Error> {
+    let id = &container.config.id.clone();
     // A session of its own; the error says that it has one already.
     let _ = setsid();
-    let listener = mark(engine, id)?;
+    let listener = mark(engine, &container)?;
     let prepared = Prepared::new(engine, &container)?;
     step::heading("5. a process in namespaces of its own, and a link to the network");
     let (stdio, ends) = stdio(&container)?;
@@ -136,7 +151,7 @@ impl Held {
                 streams.finish()
             }
             // Without a log, or descriptors, there is nobody to hear it: the container still runs to its end.
-            Err(_) => Vec::new(),
+            Err(_) => Rest::default(),
         };
         let code = self.started.wait().map_or(255, |ended| i32::from(ended.exit_code()));
         step::heading("7. report the result");
@@ -144,9 +159,9 @@ impl Held {
         let helper = self.link.helper.map_or(Ok(()), Helper::stop);
         let config = self.container.config.clone();
         let given_back = finish(engine, self.container, self.started, code, oom_killed);
-        for client in clients {
-            let _ = send(&client, &Frame::Exited(code));
-        }
+        // Whoever waits and was not let in sees that there is nobody any more.
+        drop(self.listener);
+        clients.tell_the_end(code);
         let swept = network::sweep_after_a_moment(&config);
         // Where this was the last container, its folder is empty.
         let _ = std::fs::remove_dir(&engine.paths().run);
@@ -167,7 +182,7 @@ fn finish(
     code: i32,
     oom_killed: bool,
 ) -> Result<(), Error> {
-    let _lock = Lock::of(&container.folder)?;
+    let _lock = Lock::if_there(&container.folder)?;
     let cgroup = started.remove().map_err(Error::from);
     container.state.status = Status::Exited;
     container.state.process = None;
@@ -185,16 +200,20 @@ fn finish(
     cgroup.and(released)
 }
 
-fn record_failure(engine: &Engine, id: &str, report: &str, exit_code: u8) {
-    let Ok(mut container) = engine.container(id) else { return };
-    if container.state.status == Status::Running {
-        return;
-    }
-    // The failure is told to the client; what cannot be given back now is tried again by `rm`.
+/// Gives back what a start that failed has made, while this shim still has the lock. The failure is the error to tell; what cannot
+/// be given back now is tried again by `rm`.
+fn record_failure(engine: &Engine, (config, folder): (Config, PathBuf), error: Error) -> Error {
+    let state = State {
+        error: Some(step::report(&error, &crate::hints())),
+        exit_code: Some(i32::from(error.exit_code())),
+        ..State::created()
+    };
+    let container = Container { config, state, folder };
     let _ = engine.release(&container);
-    container.state.error = Some(report.to_owned());
-    container.state.exit_code = Some(i32::from(exit_code));
-    let _ = container.write_state();
+    let _ = network::sweep(&container.config);
+    let _ =
+        if container.config.auto_remove { engine.discard(&container, true) } else { container.write_state() };
+    error
 }
 
 /// The client's socket is standard input, which is then nobody's.
@@ -207,11 +226,12 @@ fn first_client() -> Option<UnixStream> {
 }
 
 /// The shim's mark and its socket.
-fn mark(engine: &Engine, id: &str) -> Result<UnixListener, Error> {
-    let folder = engine.paths().run_of(id);
-    make_private(&engine.paths().run)?;
-    // Of a start that was killed.
-    crate::paths::remove_tree(&folder)?;
+fn mark(engine: &Engine, container: &Container) -> Result<UnixListener, Error> {
+    let folder = engine.paths().run_of(&container.config.id);
+    if folder.exists() {
+        // Of a start that was killed before it was written down, and that has left more than this, maybe.
+        engine.release(container)?;
+    }
     make_private(&folder)?;
     let mark = folder.join("shim.json");
     write_json(&mark, &Identity::own(), Durability::Cache)?;
@@ -231,7 +251,7 @@ pub fn connect(folder: &Path) -> std::io::Result<UnixStream> {
 }
 
 /// A socket's path has room for 107 bytes, and a folder's may be longer: it is named by a descriptor. See unix(7).
-fn by_descriptor(folder: &Path) -> std::io::Result<(File, std::path::PathBuf)> {
+fn by_descriptor(folder: &Path) -> std::io::Result<(File, PathBuf)> {
     let fd = File::open(folder)?;
     let path = Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string()).join(SOCKET);
     Ok((fd, path))

@@ -106,7 +106,9 @@ fn spec(
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
     }
-    env.push(format!("HOSTNAME={}", config.hostname));
+    if !env.iter().any(|entry| entry.starts_with("HOSTNAME=")) {
+        env.push(format!("HOSTNAME={}", config.hostname));
+    }
     // How programs, and `cargo kit leaks`, know a process of ours.
     env.push("container=sampan".to_owned());
     let (uid_mappings, gid_mappings) = if geteuid().is_root() { (vec![], vec![]) } else { id_mappings()? };

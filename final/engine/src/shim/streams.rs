@@ -1,8 +1,8 @@
 //! The shim's loop: the container's streams, the clients, and the container's end, by one poll(2).
 //!
-//! Nobody may stop anybody else: a client that does not read, or that is gone, must not stop the container's log, and a
-//! container that does not read its input must not stop its output. So no descriptor blocks, and each has a buffer that is
-//! bounded by not reading its source while it is full.
+//! No descriptor blocks, so that nobody stops this loop: a client that is gone stops nothing, and a container that does not read
+//! its input does not stop its output. Each buffer is bounded by not reading its source while it is full: a client that is
+//! there and does not read (`sampan run ... | less`) slows the container down, as a full pipe would.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -40,8 +40,14 @@ struct Client {
     socket: UnixStream,
     inbox: Inbox,
     outbox: Vec<u8>,
+    /// It waits for the end alone.
+    watches: bool,
     gone: bool,
 }
+
+/// The clients of a container that has ended, with what they have not read yet.
+#[derive(Debug, Default)]
+pub struct Rest(Vec<Client>);
 
 /// The state of the loop.
 #[derive(Debug)]
@@ -82,7 +88,13 @@ impl Streams {
 
     fn admit(&mut self, socket: UnixStream) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        self.clients.push(Client { socket, inbox: Inbox::default(), outbox: Vec::new(), gone: false });
+        self.clients.push(Client {
+            socket,
+            inbox: Inbox::default(),
+            outbox: Vec::new(),
+            watches: false,
+            gone: false,
+        });
         Ok(())
     }
 
@@ -116,8 +128,8 @@ impl Streams {
     }
     // ANCHOR_END: run
 
-    /// Reads what is left after the container's end, and gives the log and the clients back.
-    pub fn finish(mut self) -> Vec<UnixStream> {
+    /// Reads what is left after the container's end, ends the log, and gives the clients back.
+    pub fn finish(mut self) -> Rest {
         for stream in [Stream::Stdout, Stream::Stderr] {
             while self.output(stream).is_some() && self.readable(stream) {
                 self.take(stream);
@@ -125,7 +137,7 @@ impl Streams {
         }
         // A log that cannot be written does not change how the container ended.
         let _ = self.log.finish();
-        self.clients.into_iter().filter_map(Client::flushed).collect()
+        Rest(self.clients)
     }
 
     fn wait(
@@ -237,7 +249,11 @@ impl Streams {
                 }
             }
         }
-        if client.gone && self.ends.stdin_once {
+        if frames.contains(&Frame::Watch) {
+            client.watches = true;
+            client.outbox.clear();
+        }
+        if client.gone && self.ends.stdin_once && !client.watches {
             frames.push(Frame::StdinEnd);
         }
         for frame in frames {
@@ -278,7 +294,7 @@ impl Streams {
     /// Tells all clients.
     fn tell(&mut self, frame: &Frame) {
         let bytes = frame.to_bytes();
-        for client in &mut self.clients {
+        for client in self.clients.iter_mut().filter(|client| !client.watches) {
             client.outbox.extend_from_slice(&bytes);
             client.flush();
         }
@@ -303,13 +319,29 @@ impl Client {
             }
         }
     }
+}
 
-    /// Sends all that is left, and gives the socket back. A client that has not read for ten seconds is taken for gone.
-    fn flushed(mut self) -> Option<UnixStream> {
-        self.socket.set_nonblocking(false).ok()?;
-        self.socket.set_write_timeout(Some(std::time::Duration::from_secs(10))).ok()?;
-        self.socket.write_all(&std::mem::take(&mut self.outbox)).ok()?;
-        Some(self.socket)
+impl Rest {
+    /// Tells each client the exit status after the rest of the output, however long it takes to read that. A client that is
+    /// gone is left out.
+    pub fn tell_the_end(mut self, code: i32) {
+        for client in &mut self.0 {
+            client.outbox.extend(Frame::Exited(code).to_bytes());
+            client.flush();
+        }
+        loop {
+            // What has all of it is let go at once: its end of the socket closes.
+            self.0.retain(|client| !client.gone && !client.outbox.is_empty());
+            if self.0.is_empty() {
+                return;
+            }
+            let wanted = |client| PollFd::new(client, PollFlags::POLLOUT);
+            let mut set: Vec<_> = self.0.iter().map(|client| wanted(client.socket.as_fd())).collect();
+            if poll(&mut set, PollTimeout::NONE).is_err_and(|errno| errno != nix::errno::Errno::EINTR) {
+                return;
+            }
+            self.0.iter_mut().for_each(Client::flush);
+        }
     }
 }
 
