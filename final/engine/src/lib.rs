@@ -25,6 +25,7 @@ pub mod shim;
 
 pub mod network;
 pub mod volume;
+mod volume_files;
 
 pub mod build;
 pub mod image_files;

@@ -1,7 +1,7 @@
 //! Volumes: folders of the store that outlive containers, and bind mounts of the host's.
 //!
 //! `-v NAME:/path[:ro]` names a volume, which is made on first use; `-v /host/path:/path[:ro]` binds a folder or file;
-//! `-v /path` makes a volume without a name. A volume's files lie in `volumes/NAME/_data`, as Docker has it.
+//! `-v /path` makes a volume without a name. An empty volume begins with the image's files at its place, unless `nocopy` is said. A volume's files lie in `volumes/NAME/_data`, as Docker has it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ pub struct Request {
     source: Source,
     destination: PathBuf,
     read_only: bool,
+    copy: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,13 +56,14 @@ impl Request {
             [source, destination, options] => (Some(source), destination, options),
             _ => return Err(wrong("use [SOURCE:]DESTINATION[:ro]")),
         };
-        let mut read_only = false;
+        let (mut read_only, mut copy) = (false, true);
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option {
                 "ro" => read_only = true,
+                "nocopy" => copy = false,
                 // SELinux labels mean nothing where there is no SELinux; propagation is private here already.
                 "rw" | "z" | "Z" | "rprivate" | "private" => {}
-                _ => return Err(wrong("the options are ro and rw")),
+                _ => return Err(wrong("the options are ro, rw and nocopy")),
             }
         }
         let destination = PathBuf::from(destination);
@@ -80,7 +82,7 @@ impl Request {
                     .to_owned(),
             ),
         };
-        Ok(Self { source, destination, read_only })
+        Ok(Self { source, destination, read_only, copy })
     }
 
     /// Where the container will see it.
@@ -90,17 +92,26 @@ impl Request {
 
     /// A volume without a name, as an image's VOLUME asks for.
     pub fn anonymous(destination: &str) -> Self {
-        Self { source: Source::Anonymous, destination: PathBuf::from(destination), read_only: false }
+        Self {
+            source: Source::Anonymous,
+            destination: PathBuf::from(destination),
+            read_only: false,
+            copy: true,
+        }
     }
 }
 
 impl Engine {
-    /// Makes a volume; one of that name that is there stays as it is.
+    /// Makes a volume; one of that name that is there stays as it is. Without a name it gets a made one.
     ///
     /// # Errors
     /// Where the name cannot be, or the folder not be made.
-    pub fn create_volume(&self, name: &str) -> Result<Volume, Error> {
-        self.make_volume(names::checked(name)?, false)
+    pub fn create_volume(&self, name: Option<&str>) -> Result<Volume, Error> {
+        let _lock = self.lock_volumes()?;
+        match name {
+            Some(name) => self.make_volume(names::checked(name)?, false),
+            None => self.make_volume(&crate::container::create::new_id()?, true),
+        }
     }
 
     fn make_volume(&self, name: &str, anonymous: bool) -> Result<Volume, Error> {
@@ -210,6 +221,7 @@ impl Engine {
             source,
             destination: request.destination.clone(),
             read_only: request.read_only,
+            copy: request.copy,
         })
     }
 }
@@ -223,7 +235,12 @@ mod tests {
         let named = Request::parse("data:/srv:ro").unwrap();
         assert_eq!(
             named,
-            Request { source: Source::Named("data".into()), destination: "/srv".into(), read_only: true }
+            Request {
+                source: Source::Named("data".into()),
+                destination: "/srv".into(),
+                read_only: true,
+                copy: true
+            }
         );
         assert_eq!(Request::parse("/etc:/x").unwrap().source, Source::Bind("/etc".into()));
         assert_eq!(Request::parse("/x").unwrap(), Request::anonymous("/x"));

@@ -9,6 +9,7 @@ use crate::format;
 
 /// List the images
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan images")]
 pub(crate) struct Images {
     /// Ids only
     #[arg(short, long)]

@@ -12,6 +12,7 @@ use sampan_image::Reference;
 
 /// Make an image from a root file system's tar archive
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan import target/kit/busybox.tar busybox:latest")]
 pub(crate) struct Import {
     /// The archive, plain or gzip; `-` for standard input
     archive: PathBuf,

@@ -8,6 +8,7 @@ use sampan_engine::container::stop::parse_signal;
 
 /// Send a signal to containers
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan kill -s HUP web")]
 pub(crate) struct Kill {
     /// The signal, by name or number
     #[arg(short, long, default_value = "KILL")]

@@ -9,6 +9,7 @@ use sampan_engine::container::logs::Options;
 
 /// Show what a container wrote
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan logs -f --tail 10 web")]
 pub(crate) struct Logs {
     /// Go on until it ends
     #[arg(short, long)]

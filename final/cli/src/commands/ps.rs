@@ -10,6 +10,7 @@ use crate::format;
 
 /// List the containers
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan ps -a")]
 pub(crate) struct Ps {
     /// Also those that do not run
     #[arg(short, long)]
@@ -36,11 +37,8 @@ impl Ps {
         }
         let rows = shown.map(|container| {
             let config = &container.config;
-            let ports = if container.state.status == Status::Running {
-                config.ports.join(", ")
-            } else {
-                String::new()
-            };
+            let ports =
+                if container.state.status == Status::Running { ports(&config.ports) } else { String::new() };
             vec![
                 id(container),
                 config.image.clone(),
@@ -65,6 +63,21 @@ impl Ps {
             format!("\"{}…\"", command.chars().take(longest).collect::<String>())
         }
     }
+}
+
+/// `0.0.0.0:8080->80/tcp`, as Docker shows them; a port that the host chose stands as it was asked for.
+fn ports(asked: &[String]) -> String {
+    let shown = |text: &String| match sampan_engine::network::parse_port(text) {
+        Ok(ports) if ports.iter().all(|port| port.host_port != 0) => ports
+            .iter()
+            .map(|port| {
+                let (ip, host, container) = (port.host_ip, port.host_port, port.container_port);
+                format!("{ip}:{host}->{container}/{}", port.protocol)
+            })
+            .collect(),
+        _ => vec![text.clone()],
+    };
+    asked.iter().flat_map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn status(container: &Container) -> String {

@@ -7,6 +7,7 @@ use sampan_engine::Engine;
 
 /// Remove images
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan rmi busybox:latest")]
 pub(crate) struct Rmi {
     /// Also where a stopped container was made from it
     #[arg(short, long)]

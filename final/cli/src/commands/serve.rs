@@ -9,6 +9,9 @@ use sampan_engine::Engine;
 
 /// Serve the Docker Engine API on a UNIX socket
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  sampan serve &\n  curl --unix-socket /run/sampan/sampan.sock http://localhost/containers/json"
+)]
 pub(crate) struct Serve {
     /// The socket [default: sampan.sock in the run folder]
     #[arg(short = 'H', long, value_name = "SOCKET")]

@@ -8,6 +8,7 @@ use sampan_engine::Engine;
 
 /// Ask containers to end, and kill them if they do not
 #[derive(Args)]
+#[command(after_help = "Example:\n  sampan stop -t 2 web")]
 pub(crate) struct Stop {
     /// How many seconds to wait before killing
     #[arg(short, long, visible_alias = "timeout", default_value_t = 10)]

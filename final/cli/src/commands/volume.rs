@@ -9,11 +9,14 @@ use crate::format;
 
 /// Volumes
 #[derive(Subcommand)]
+#[command(
+    after_help = "Example:\n  sampan volume create data\n  sampan run --rm -v data:/srv busybox touch /srv/kept"
+)]
 pub(crate) enum Volume {
     /// Make a volume
     Create {
-        /// Its name
-        name: String,
+        /// Its name; a made one where none is given
+        name: Option<String>,
     },
     /// List the volumes
     Ls {
@@ -32,7 +35,7 @@ pub(crate) enum Volume {
 impl Volume {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Create { name } => println!("{}", engine.create_volume(&name)?.name),
+            Self::Create { name } => println!("{}", engine.create_volume(name.as_deref())?.name),
             Self::Ls { quiet } => {
                 let volumes = engine.volumes()?;
                 if quiet {

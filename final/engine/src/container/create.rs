@@ -187,6 +187,14 @@ pub(crate) fn new_id() -> Result<String, Error> {
 fn volume_requests(options: &Options, image: &Image) -> Result<Vec<volume::Request>, Error> {
     let mut requests: Vec<_> =
         options.volumes.iter().map(|text| volume::Request::parse(text)).collect::<Result<_, _>>()?;
+    for (position, request) in requests.iter().enumerate() {
+        if requests[..position].iter().any(|other| other.destination() == request.destination()) {
+            return Err(Error::Invalid(format!(
+                "-v: two mounts on {}: leave one out",
+                request.destination().display()
+            )));
+        }
+    }
     let declared = image.config.config().as_ref().and_then(|config| config.volumes().clone());
     for destination in declared.iter().flatten() {
         if !requests.iter().any(|request| request.destination() == Path::new(destination)) {

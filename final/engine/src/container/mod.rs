@@ -85,6 +85,9 @@ pub struct MountPoint {
     pub destination: PathBuf,
     /// Whether the container cannot write to it.
     pub read_only: bool,
+    /// Whether an empty volume begins with the image's files at this place.
+    #[serde(default)]
+    pub copy: bool,
 }
 
 /// Docker's words for what a container does.

@@ -16,7 +16,7 @@ use unionfs::Overlay;
 use crate::container::{Config, Container};
 use crate::network::Plan;
 use crate::store::write_json;
-use crate::{Engine, Error, network, user};
+use crate::{Engine, Error, network, user, volume_files};
 
 /// The period over which processor time is given out, in microseconds: Docker's.
 const CPU_PERIOD: u64 = 100_000;
@@ -43,7 +43,9 @@ impl Prepared {
         step::heading("2. get the image's layers");
         let image = engine.images().resolve(&container.config.image_id)?;
         let layers = engine.images().layer_dirs(&image)?;
-        Self::on_layers(engine, &container.config, &container.folder, layers)
+        let prepared = Self::on_layers(engine, &container.config, &container.folder, layers)?;
+        volume_files::fill(&container.config.mounts, &prepared.overlay, &prepared.bundle.join("rootfs"))?;
+        Ok(prepared)
     }
 
     /// The same on given layers, lowest first, with the container's own layer in `folder`.
