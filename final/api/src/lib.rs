@@ -12,7 +12,7 @@ pub mod error;
 pub mod routes;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +23,13 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The version of the API that is spoken, and the oldest that is understood.
 pub const API_VERSION: &str = "1.43";
 
+/// Whether a server that was killed left this socket: nobody listens. Nothing but a socket is ever taken for one.
+fn is_left_behind(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
+}
+
 /// Serves the API on the socket at `path` until SIGTERM or SIGINT; the socket is removed at the end.
 ///
 /// # Errors
@@ -30,8 +37,7 @@ pub const API_VERSION: &str = "1.43";
 pub fn serve(engine: Engine, path: &Path) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
-            // Of a server that was killed.
+        if is_left_behind(path) {
             std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
