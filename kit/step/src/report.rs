@@ -57,9 +57,9 @@ fn find<'a>(failed: &StepError, tables: &[&'a [Hint]]) -> Option<&'a Hint> {
         .find(|hint| Some(hint.errno) == failed.errno() && starts_with_words(&text, hint.step))
 }
 
-/// `"mount"` begins `mount proc on /proc`, but not `mount_setattr /`.
+/// `"mount"` begins `mount proc on /proc`, but not `mount_setattr /`; `"write /proc/sys"` begins what lies under that path.
 fn starts_with_words(text: &str, start: &str) -> bool {
-    text.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    text.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '/']))
 }
 
 #[cfg(test)]
@@ -69,6 +69,7 @@ mod tests {
     const TABLE: &[Hint] = &[
         Hint { step: "mount proc", errno: Errno::EPERM, advice: "unmask /proc", page: "02.html#proc" },
         Hint { step: "mount", errno: Errno::EPERM, advice: "become root", page: "02.html" },
+        Hint { step: "write /proc/sys", errno: Errno::EPERM, advice: "be root", page: "05.html" },
     ];
 
     fn failed(call: &'static str, operands: &str) -> StepError {
@@ -87,5 +88,7 @@ mod tests {
     #[test]
     fn a_call_that_only_shares_the_first_letters_gets_no_hint() {
         assert!(!report(&failed("mount_setattr", "/"), &[TABLE]).contains("hint"));
+        assert!(!report(&failed("write", "/proc/system"), &[TABLE]).contains("hint"));
+        assert!(report(&failed("write", "/proc/sys/net/x"), &[TABLE]).contains("hint: be root"));
     }
 }
