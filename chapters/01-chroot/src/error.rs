@@ -1,7 +1,7 @@
 //! What can go wrong in this chapter, besides a kernel call.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use step::StepError;
 
@@ -51,6 +51,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error with the archive named, where it names `root`, into which a stream was unpacked: a stream has no name.
+    #[must_use]
+    pub fn of_archive(self, root: &Path, archive: &Path) -> Self {
+        match self {
+            Self::Archive { path, source } if path == root => {
+                Self::Archive { path: archive.to_owned(), source }
+            }
+            other => other,
+        }
+    }
+
     /// The exit status that Docker gives for it: 127 not found, 126 cannot be run, 125 everything else.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -72,7 +72,8 @@ pub fn unpack(archive: &Path, rootfs: &Path, how: &Unpack) -> Result<Unpacked, E
         "unpack under another name, so that half a tree is never mistaken for one",
     )
     .run(|| fs::create_dir(&staging))?;
-    let made = unpack_into(reader, &staging, how, &mut |_, _| Ok(false)).and_then(|unpacked| {
+    let made = unpack_into(reader, &staging, how, &mut |_, _| Ok(false));
+    let made = made.map_err(|error| error.of_archive(&staging, archive)).and_then(|unpacked| {
         step(
             "rename",
             format_args!("{} {}", staging.display(), rootfs.display()),
@@ -99,7 +100,7 @@ pub fn unpack_into(
     how: &Unpack,
     intercept: Intercept<'_>,
 ) -> Result<Unpacked, Error> {
-    let damaged = |source| Error::Archive { path: root.to_owned(), source };
+    let damaged = |source| Error::Archive { path: root.to_owned(), source: readable(source) };
     let mut inside = Inside::open(root)?;
     let mut unpacked = Unpacked::default();
     let mut directories = Vec::new();
@@ -124,6 +125,17 @@ pub fn unpack_into(
         attributes.set(&mut inside, path, how)?;
     }
     Ok(unpacked)
+}
+
+/// The reader's words for a header that is none hold the bytes that it met.
+fn readable(error: io::Error) -> io::Error {
+    if !error.to_string().contains("when getting cksum") {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        "no tar archive, or a damaged one (a compressed one must be decompressed first)",
+    )
 }
 
 /// Makes one entry; `false` where it was left out.

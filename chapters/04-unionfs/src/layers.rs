@@ -125,7 +125,8 @@ fn unpack(archive: &Path, into: &Path, userxattr: bool) -> Result<()> {
     let mut whiteouts = Whiteouts::new(userxattr);
     let reader = io::BufReader::with_capacity(1 << 16, File::open(archive)?);
     let how = Unpack { as_root: own_ids() };
-    chroot::unpack::unpack_into(reader, into, &how, &mut |root, path| whiteouts.intercept(root, path))?;
+    chroot::unpack::unpack_into(reader, into, &how, &mut |root, path| whiteouts.intercept(root, path))
+        .map_err(|error| error.of_archive(into, archive))?;
     whiteouts.apply(File::open(into)?.as_fd())?;
     Ok(())
 }
