@@ -83,10 +83,7 @@ impl Cgroup {
     /// # Errors
     /// [`Error::NoSuchCgroup`].
     pub fn open(hierarchies: &Hierarchies, name: &str) -> Result<Self, Error> {
-        Self::open_at(hierarchies, &ours(name)?).map_err(|error| match error {
-            Error::NoSuchCgroup(_) => Error::NoSuchCgroup(name.to_owned()),
-            other => other,
-        })
+        Self::open_at(hierarchies, &ours(name)?)
     }
 
     /// Beyond this chapter: the same for what [`Cgroup::create_at`] made.
@@ -336,7 +333,7 @@ pub fn name_of(proc: &Path, pid: Pid) -> Result<String, Error> {
         let mut parts = line.splitn(3, ':').nth(2)?.split('/').skip_while(|part| *part != FOLDER);
         parts.nth(1).map(str::to_owned)
     });
-    name.ok_or_else(|| Error::NoSuchCgroup(format!("of process {pid}")))
+    name.ok_or_else(|| Error::NoSuchCgroup(format!("{FOLDER}/* that holds process {pid}")))
 }
 
 #[cfg(test)]

@@ -62,8 +62,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// There is no cgroup of that name under `sampan`.
-    #[error("no cgroup sampan/{0} in any hierarchy: `cargo kit leaks` lists those that are there")]
+    /// There is no such cgroup of ours: its path, or whose it should have been.
+    #[error("no cgroup {0} in any hierarchy: `cargo kit leaks` lists those that are there")]
     NoSuchCgroup(String),
     /// The cgroup has not done in time what was asked of it.
     #[error(

@@ -74,6 +74,9 @@ impl Limits {
     /// # Errors
     /// [`Error::Invalid`], with the limit named as the user typed it.
     pub fn check(&self) -> Result<(), Error> {
+        if let Some(memory @ ..4096) = self.memory {
+            return invalid("--memory", &memory, "the least is one page, 4k, and a program needs more");
+        }
         if let Some(total) = self.memory_swap.and_then(|total| u64::try_from(total).ok()) {
             match self.memory {
                 None => {
@@ -201,11 +204,12 @@ mod tests {
     fn swap_is_counted_together_with_memory() {
         let swap =
             |memory, memory_swap| Limits { memory, memory_swap: Some(memory_swap), ..Limits::default() };
-        swap(Some(64), 64).check().unwrap();
-        swap(Some(64), -1).check().unwrap();
-        assert!(refused(&swap(Some(64), 63)).starts_with("--memory-swap 63: "));
+        swap(Some(4096), 4096).check().unwrap();
+        swap(Some(4096), -1).check().unwrap();
+        assert!(refused(&swap(Some(4096), 4095)).starts_with("--memory-swap 4095: "));
         assert!(refused(&swap(None, 64)).contains("--memory must be given"));
-        assert!(refused(&swap(Some(64), -2)).contains("-1"));
+        assert!(refused(&Limits { memory: Some(1024), ..Limits::default() }).starts_with("--memory 1024: "));
+        assert!(refused(&swap(Some(4096), -2)).contains("-1"));
     }
 
     #[test]
