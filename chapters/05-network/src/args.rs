@@ -18,7 +18,7 @@ use network::{PublishedPort, Subnet, ports};
     after_help = "Example, after `cargo kit setup`:\n  05-network -p 8080:80 target/kit/rootfs /bin/busybox httpd -f -h /etc &\n  curl 127.0.0.1:8080/os-release"
 )]
 pub(crate) struct Args {
-    /// bridge, none (loopback alone), host (the host's own), or container:PID (that of a running container)
+    /// bridge, none (loopback alone), host (the host's own), or container:PID (that of a process inside a running container)
     #[arg(long, value_name = "MODE", default_value = "bridge")]
     pub(crate) network: Mode,
     /// Lead a port of the host to a port of the container, or a range to a range; may be repeated
@@ -59,6 +59,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Refuses what cannot become a root file system, before anything of the host's is changed.
+    pub(crate) fn check(&self) -> Result<(), namespaces::Error> {
+        match std::iter::once(&self.rootfs).chain(&self.layer).find(|dir| !dir.is_dir()) {
+            Some(missing) => Err(namespaces::Error::NoRootfs(missing.clone())),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits { memory: self.memory, cpus: self.cpus, pids: self.pids, ..Limits::default() }
     }

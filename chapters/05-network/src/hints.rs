@@ -6,6 +6,12 @@ use step::Hint;
 /// The hints of chapter 5.
 pub const HINTS: &[Hint] = &[
     Hint {
+        step: "open /proc",
+        errno: Errno::ENOENT,
+        advice: "no such process: give the pid of a process inside the container, as `ps` on the host shows it",
+        page: "05-network.html#modes",
+    },
+    Hint {
         step: "RTM_NEWLINK",
         errno: Errno::EOPNOTSUPP,
         advice: "this kernel has no bridge or no veth: `sudo modprobe bridge veth`, or use --network none",

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 
 // ANCHOR: main
 fn run(args: &Args) -> Result<u8> {
+    args.check()?;
     let network = Network::prepare(args)?;
     let outcome = Files::make(args, &network).and_then(|files| {
         let cgroup = make_cgroup(args)?;

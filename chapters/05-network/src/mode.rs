@@ -1,8 +1,9 @@
 //! Whose network the container gets, and what must be made for it on the host's side.
 
 use std::cell::RefCell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process;
 
@@ -92,6 +93,12 @@ impl Network {
         if let Plan::Join(pid) = self.plan {
             let path = format!("/proc/{pid}/ns/net");
             let file = File::open(&path).map_err(|error| StepError::new("open", &path, error))?;
+            if file.metadata()?.ino() == fs::metadata("/proc/self/ns/net")?.ino() {
+                return Err(format!(
+                    "process {pid} is in the host's own network: give the pid of a process inside the container, as `ps` on the host shows it"
+                )
+                .into());
+            }
             config.join.push(Join { kinds: vec![Kind::Network], fd: file.into() });
         }
         Ok(())

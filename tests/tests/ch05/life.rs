@@ -22,6 +22,16 @@ pub(super) fn tests() -> Vec<Test> {
         Test { name: "ch05::no_program_is_called", needs: BRIDGE, run: no_program },
         Test { name: "ch05::the_shared_rootfs_is_not_written", needs: BRIDGE, run: files },
         Test { name: "ch05::layers_are_not_written", needs: BRIDGE, run: layers },
+        Test {
+            name: "ch05::user_layers_are_not_written",
+            needs: &[Need::UserNamespaces, Need::OverlayUser, Need::Rootfs],
+            run: user_layers,
+        },
+        Test {
+            name: "ch05::nothing_is_changed_for_a_rootfs_that_is_not_there",
+            needs: BRIDGE,
+            run: no_rootfs,
+        },
         Test { name: "ch05::forwarding_is_told_once", needs: BRIDGE, run: forwarding },
         Test {
             name: "ch05::without_nftables_rules_the_network_is_repaired",
@@ -203,6 +213,27 @@ fn files(host: &Host) -> Outcome {
     all_gone(host)
 }
 
+fn user_layers(host: &Host) -> Outcome {
+    let host = &host.as_user();
+    let layer = host.new_dir()?;
+    fs::write(layer.join("from-layer"), "layer\n")?;
+    let script = "cat /from-layer && echo new > /written && cat /written";
+    let words =
+        args!["--network", "none", "--layer", &layer, host.rootfs()?, "/bin/sh", "-c", script].to_vec();
+    assert_eq!(host.command(BIN, words)?.success()?.stdout, "layer\nnew\n");
+    assert!(!host.rootfs()?.join("written").exists() && fs::read_dir(&layer)?.count() == 1);
+    Ok(())
+}
+
+fn no_rootfs(host: &Host) -> Outcome {
+    let forward = "/proc/sys/net/ipv4/ip_forward";
+    fs::write(forward, "0")?;
+    let output = host.command(BIN, args!["/nowhere", "/bin/true"])?.expect(125)?;
+    assert!(output.stderr.starts_with("error: no directory \"/nowhere\""), "{output}");
+    assert_eq!(fs::read_to_string(forward)?.trim(), "0");
+    Ok(())
+}
+
 fn layers(host: &Host) -> Outcome {
     let layer = host.new_dir()?;
     fs::write(layer.join("from-layer"), "layer\n")?;
@@ -210,6 +241,9 @@ fn layers(host: &Host) -> Outcome {
     let script = "cat /from-layer && echo new > /written && cat /written";
     let output = run(host, &["--layer", &layer], &["/bin/sh", "-c", script])?.success()?;
     assert_eq!(output.stdout, "layer\nnew\n");
+    // Root over layers is nobody outside, as root over a folder is.
+    let output = run(host, &["--layer", &layer], &["/bin/cat", "/proc/self/uid_map"])?.success()?;
+    assert_ne!(output.stdout.split_whitespace().nth(1), Some("0"), "{output}");
     assert!(!host.rootfs()?.join("written").exists() && fs::read_dir(&*layer)?.count() == 1);
     all_gone(host)
 }

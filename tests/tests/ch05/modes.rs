@@ -68,6 +68,11 @@ fn missing(host: &Host) -> Outcome {
     let words = args!["--network", "container:4194303", host.rootfs()?, "/bin/true"];
     let output = host.command(BIN, words)?.expect(125)?;
     assert!(output.stderr.contains("/proc/4194303/ns/net"), "{output}");
+    assert!(output.stderr.contains("hint: no such process: give the pid"), "{output}");
+    // The runtime process of a container is in the host's network: whoever names it must not be given that.
+    let own = format!("container:{}", process::id());
+    let output = host.command(BIN, args!["--network", own, host.rootfs()?, "/bin/true"])?.expect(125)?;
+    assert!(output.stderr.contains("is in the host's own network"), "{output}");
     Ok(())
 }
 
