@@ -8,6 +8,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,10 +80,28 @@ fn sh(host: &Host, layers: &[&Path], options: &[OsString], script: &str) -> Resu
     host.command("04-unionfs", args)
 }
 
+/// A running 04-unionfs. It is ended gently when this is dropped: one that is killed cannot remove its directory.
+struct Container(Child);
+
+impl Deref for Container {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.0.signal(Signal::SIGTERM);
+        let _ = wait_until("its end", Duration::from_secs(10), || self.0.ended());
+    }
+}
+
 /// A container that stays, when its command runs, with the command's pid on the host.
-fn sleeper(host: &Host, layers: &[&Path], options: &[OsString]) -> Result<(Child, i32)> {
+fn sleeper(host: &Host, layers: &[&Path], options: &[OsString]) -> Result<(Container, i32)> {
     let args = [stack(layers), options.to_vec(), args!["--", "/bin/sleep", "60"].to_vec()].concat();
-    let child = host.spawn("04-unionfs", args)?;
+    let child = Container(host.spawn("04-unionfs", args)?);
     let mut pid = 0;
     wait_until("the command runs", Duration::from_secs(5), || {
         let running = tests::ask::descendants(child.pid());
