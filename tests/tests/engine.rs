@@ -1,5 +1,9 @@
 //! Tests of the engine and `sampan`: each container is looked at from outside, in `/proc`, and from inside, by the probe.
 
+mod at_once;
+mod streams;
+mod volume_files;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,7 +34,7 @@ const USER_NET: &[Need] = &[
 
 pub(crate) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
-    vec![
+    let own = vec![
         test("engine::import_lists_and_runs_an_image", ROOT, import_and_run),
         test("engine::every_namespace_is_its_own", ROOT, namespaces),
         test("engine::capabilities_and_system_calls_are_dockers", ROOT, confined),
@@ -65,7 +69,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("engine::nothing_is_left_on_the_host", NET, nothing_left),
         test("engine::an_ordinary_user_runs_containers", USER, rootless),
         test("engine::an_ordinary_user_publishes_a_port", USER_NET, rootless_port),
-    ]
+    ];
+    [own, at_once::tests(), streams::tests(), volume_files::tests()].concat()
 }
 
 /// A store with one image, `busybox`, and its containers, which are removed at the end.

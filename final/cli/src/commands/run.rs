@@ -77,15 +77,18 @@ pub(crate) struct Run {
     /// Tell each step and why it is made, on standard error
     #[arg(long)]
     explain: bool,
-    /// The image
-    image: String,
-    /// The command and its arguments, in place of the image's own
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, and a command with its arguments in place of the image's own. What follows the image is the command's, also
+    /// what looks like a flag
+    // One list, because a flag between the two would else be taken for this command's own.
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    image: Vec<String>,
 }
 
 impl Run {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
+        if let Some(flag) = self.image.first().filter(|image| image.starts_with('-')) {
+            bail!("{flag}: no such flag (`sampan run --help` lists them)");
+        }
         if self.tty && self.interactive && !self.detach && !isatty(rustix::stdio::stdin()) {
             bail!("-t with -i needs a terminal here, and standard input is none: leave -t out");
         }
@@ -120,9 +123,12 @@ impl Run {
     }
 
     fn options(self) -> Options {
+        let mut words = self.image.into_iter();
+        let image = words.next().unwrap_or_default();
+        let command = words.collect();
         Options {
-            image: self.image,
-            command: self.command,
+            image,
+            command,
             entrypoint: self.entrypoint,
             name: self.name,
             env: self.env,

@@ -59,6 +59,8 @@ impl Engine {
             "a process of its own holds the container, so that this command may end",
         )
         .run(|| shim.spawn())?;
+        // It holds the shim's end of the socket: without it, the death of the shim is the socket's end.
+        drop(shim);
         let mut attached = Attached { socket: mine, inbox: Inbox::default(), notice: None };
         match attached.receive()? {
             Some(Frame::Started(notice)) => {
