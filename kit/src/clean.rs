@@ -155,13 +155,21 @@ fn remove_directory(path: &Path) -> Result<()> {
         // What is mounted there may be somebody's own files.
         return Err(anyhow!("something is mounted on {}", mount.target.display()));
     }
-    step("rm", format_args!("-r {}", path.display()), "its owner is gone").run(
-        || match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        },
-    )?;
-    Ok(())
+    let remove = || {
+        step("rm", format_args!("-r {}", path.display()), "its owner is gone").run(
+            || match fs::remove_dir_all(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                outcome => outcome,
+            },
+        )
+    };
+    match remove() {
+        // An ordinary user's container writes as other users, and overlay keeps a directory that nobody may enter.
+        Err(error) if matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) => {
+            Ok(namespaces::as_root_of_the_files(|| Ok(remove()?))?)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// The folders that all of ours lie in; not where anything is left in them.

@@ -151,7 +151,10 @@ fn ours(program: &Path) -> Vec<i32> {
         .filter(|&pid| pid != me && ask::state(pid).is_some_and(|state| state != 'Z'))
         .filter(|&pid| {
             let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            // A shim runs from a copy of its mount, and is known by its name alone.
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             exe.file_name().is_some_and(|exe| exe.to_string_lossy() == name)
+                || comm.trim_end() == name
                 || ns_inode(pid, "ipc").ok() != ipc
         })
         .collect()

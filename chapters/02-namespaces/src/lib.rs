@@ -12,6 +12,8 @@
 //! Beyond this chapter, for the engine: [`Config::into_cgroup`] and [`Rootfs::Mounted`] (chapters 3 and 4), [`Join`] with a single
 //! namespace's descriptor, [`TimeOffset`], [`mounts::Source::Detached`], [`Created::wait_ready`].
 //!
+//! Beyond this chapter: [`files_of_ids`].
+//!
 //! Beside the story: [`stage`], [`table`], [`error`], [`hints`].
 
 pub mod kind;
@@ -39,6 +41,8 @@ pub mod join;
 
 pub mod plan;
 
+pub mod files_of_ids;
+
 pub mod error;
 pub mod hints;
 pub mod table;
@@ -47,6 +51,7 @@ mod syscalls;
 
 pub use created::{Created, ExitStatus, Running};
 pub use error::Error;
+pub use files_of_ids::as_root_of_the_files;
 pub use foreground::attend;
 pub use hints::HINTS;
 pub use id_maps::{IdMap, Maps};

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use chroot::Unpack;
-use namespaces::{Config, Kind, Maps, StageError, spawn};
+use namespaces::StageError;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use step::step;
@@ -168,18 +168,6 @@ impl Upper {
 
 /// Runs `work` as whoever is root of the container's files: the machine's root already, an ordinary user in a user namespace.
 pub(crate) fn as_root_of_the_files(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    if geteuid().is_root() {
-        return work();
-    }
-    let maps = Maps::for_this_user();
-    let config = Config { new: vec![Kind::User], uid_map: maps.uid, gid_map: maps.gid, ..Config::default() };
-    let created = spawn(&config, |end| {
-        end.wait_to_proceed()?;
-        work().map_err(|error| StageError::new("files", &*error, 125))?;
-        std::process::exit(0)
-    })?;
-    match created.proceed()?.wait()?.code() {
-        0 => Ok(()),
-        code => Err(format!("the process for the files ended with status {code}").into()),
-    }
+    let work = || work().map_err(|error| StageError::new("files", &*error, 125));
+    Ok(namespaces::as_root_of_the_files(work)?)
 }

@@ -7,7 +7,6 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use namespaces::{Kind, Maps};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 use step::step;
@@ -103,24 +102,11 @@ pub(crate) fn remove_tree(folder: &Path) -> Result<(), Error> {
 /// An ordinary user's container writes files as users that this user is not, and overlay keeps a folder that nobody may read.
 /// In a user namespace of the same ids they are all this user's to remove.
 fn remove_as_root_inside(folder: &Path) -> Result<(), Error> {
-    let maps = Maps::for_this_user();
-    let config = namespaces::Config {
-        new: vec![Kind::User],
-        uid_map: maps.uid,
-        gid_map: maps.gid,
-        ..Default::default()
-    };
-    let remove = || {
+    Ok(namespaces::as_root_of_the_files(|| {
         step("rm", format_args!("-r {}", folder.display()), "as root of a user namespace of the same ids")
-            .run(|| fs::remove_dir_all(folder))
-    };
-    let created = namespaces::spawn(&config, |_| {
-        remove()?;
-        // It has nothing to exec: its end is its answer.
-        std::process::exit(0)
-    })?;
-    created.proceed()?.wait()?;
-    Ok(())
+            .run(|| fs::remove_dir_all(folder))?;
+        Ok(())
+    })?)
 }
 
 fn default_data() -> PathBuf {
