@@ -74,30 +74,7 @@ impl Limits {
     /// # Errors
     /// [`Error::Invalid`], with the limit named as the user typed it.
     pub fn check(&self) -> Result<(), Error> {
-        if let Some(memory @ ..4096) = self.memory {
-            return invalid("--memory", &memory, "the least is one page, 4k, and a program needs more");
-        }
-        if let Some(total) = self.memory_swap.and_then(|total| u64::try_from(total).ok()) {
-            match self.memory {
-                None => {
-                    return invalid(
-                        "--memory-swap",
-                        &total,
-                        "it counts memory and swap together, so --memory must be given too",
-                    );
-                }
-                Some(memory) if total < memory => {
-                    return invalid(
-                        "--memory-swap",
-                        &total,
-                        "it counts memory and swap together, so it cannot be below --memory",
-                    );
-                }
-                Some(_) => {}
-            }
-        } else if let Some(total @ i64::MIN..-1) = self.memory_swap {
-            return invalid("--memory-swap", &total, "only -1 stands for no limit");
-        }
+        self.check_memory()?;
         if let Some(cpus) = self.cpus
             && !(0.01..=1e6).contains(&cpus)
         {
@@ -133,6 +110,34 @@ impl Limits {
             {
                 return invalid(limit, list, "it must be a list of numbers and ranges, as in 0-2,5");
             }
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self) -> Result<(), Error> {
+        if let Some(memory @ ..4096) = self.memory {
+            return invalid("--memory", &memory, "the least is one page, 4k, and a program needs more");
+        }
+        if let Some(total) = self.memory_swap.and_then(|total| u64::try_from(total).ok()) {
+            match self.memory {
+                None => {
+                    return invalid(
+                        "--memory-swap",
+                        &total,
+                        "it counts memory and swap together, so --memory must be given too",
+                    );
+                }
+                Some(memory) if total < memory => {
+                    return invalid(
+                        "--memory-swap",
+                        &total,
+                        "it counts memory and swap together, so it cannot be below --memory",
+                    );
+                }
+                Some(_) => {}
+            }
+        } else if let Some(total @ i64::MIN..-1) = self.memory_swap {
+            return invalid("--memory-swap", &total, "only -1 stands for no limit");
         }
         Ok(())
     }

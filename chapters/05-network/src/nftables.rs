@@ -61,7 +61,6 @@ const POSTROUTING: Hook = Hook("nat", 4, 100);
 /// filled.
 // ANCHOR: rules
 pub(crate) fn network(bridge: &str, subnet: Subnet) -> Vec<Request> {
-    let rule = Expressions::default;
     let mut changes =
         vec![table(Kind::NewTable, "everything of ours lies in one table, and nothing else does")];
     changes.push(map(PUBLISHED, &[PROTOCOL, PORT]));
@@ -122,6 +121,10 @@ pub(crate) fn network(bridge: &str, subnet: Subnet) -> Vec<Request> {
     changes
 }
 // ANCHOR_END: rules
+
+fn rule() -> Expressions {
+    Expressions::default()
+}
 
 /// The changes that remove one network's chains, or the table with the last network.
 pub(crate) fn remove_network(bridge: &str, last: bool) -> Vec<Request> {

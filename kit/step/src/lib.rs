@@ -17,7 +17,7 @@
 //! meets its failure. A call that only reads needs no step.
 //!
 //! In reading order: the step itself (this file), [`error`] (what a failed step says), [`narrate`] (what `--explain`
-//! prints), [`report`] (how a binary ends when something failed).
+//! prints), [`report()`] (how a binary ends when something failed).
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! What `--explain` prints: one line a step, numbered, timed, with its reason.
 //!
 //! Steps are `tracing` events of the target `step`, so whoever wants them as data installs a subscriber of its own. The
-//! [`Narrator`] here is the subscriber of the command line: it writes to a copy of standard error that exec closes, so that
+//! `Narrator` here is the subscriber of the command line: it writes to a copy of standard error that exec closes, so that
 //! a process can tell of its steps up to the last one, also inside a container whose own standard error is a terminal of
 //! its own, and the container's program inherits nothing of it.
 
