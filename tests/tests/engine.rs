@@ -1,12 +1,12 @@
 //! Tests of the engine and `sampan`: each container is looked at from outside, in `/proc`, and from inside, by the probe.
 
 mod at_once;
+mod confined;
+mod networks;
 mod streams;
 mod volume_files;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,54 +23,26 @@ const NET: &[Need] =
     &[Need::Root, Need::Overlay, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Binary("sampan")];
 const USER: &[Need] = &[Need::UserNamespaces, Need::OverlayUser, Need::Rootfs, Need::Binary("sampan")];
 
-const USER_NET: &[Need] = &[
-    Need::UserNamespaces,
-    Need::OverlayUser,
-    Need::Rootfs,
-    Need::Binary("sampan"),
-    Need::Program("pasta"),
-    Need::Tun0666,
-];
-
 pub(crate) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
     let own = vec![
         test("engine::import_lists_and_runs_an_image", ROOT, import_and_run),
         test("engine::every_namespace_is_its_own", ROOT, namespaces),
-        test("engine::capabilities_and_system_calls_are_dockers", ROOT, confined),
         test("engine::exit_statuses_are_dockers", ROOT, exit_statuses),
         test("engine::a_container_has_a_life", ROOT, life),
         test("engine::flags_reach_the_process", ROOT, flags),
         test("engine::volumes_outlive_containers_and_bind_mounts_may_be_read_only", ROOT, volumes),
-        test(
-            "engine::limits_are_the_kernels",
-            &[
-                Need::Root,
-                Need::Overlay,
-                Need::Rootfs,
-                Need::Cgroup("memory"),
-                Need::Cgroup("pids"),
-                Need::Cgroup("cpu"),
-            ],
-            limits,
-        ),
-        test("engine::exec_is_confined_like_the_container", ROOT, exec),
-        test("engine::a_terminal_is_resized_and_interrupts", ROOT, terminal),
-        test("engine::input_reaches_the_container_and_ends", ROOT, input),
         test("engine::stop_asks_and_then_kills", ROOT, stop),
-        test("engine::network_modes", NET, network_modes),
-        test("engine::a_published_port_answers", NET, published),
         test("engine::a_killed_command_stops_no_container", ROOT, killed_command),
         test("engine::a_killed_shim_is_repaired", NET, killed_shim),
-        test("engine::the_shims_program_cannot_be_overwritten", ROOT, own_exe),
         test("engine::names_are_taken_once", ROOT, names),
         test("engine::bad_input_leaves_nothing", ROOT, bad_input),
         test("engine::a_container_does_not_change_its_image", ROOT, image_unchanged),
         test("engine::nothing_is_left_on_the_host", NET, nothing_left),
         test("engine::an_ordinary_user_runs_containers", USER, rootless),
-        test("engine::an_ordinary_user_publishes_a_port", USER_NET, rootless_port),
     ];
-    [own, at_once::tests(), streams::tests(), volume_files::tests()].concat()
+    [own, at_once::tests(), confined::tests(), networks::tests(), streams::tests(), volume_files::tests()]
+        .concat()
 }
 
 /// A store with one image, `busybox`, and its containers, which are removed at the end.
@@ -156,34 +128,6 @@ fn namespaces(host: &Host) -> Outcome {
     Ok(())
 }
 
-fn confined(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
-    let status = fs::read_to_string(format!("/proc/{}/status", sampan.pid(&id)?))?;
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|value| value.trim().to_owned())
-            .unwrap_or_default()
-    };
-    // chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod,
-    // audit_write, setfcap: Docker's fourteen.
-    for set in ["CapBnd:", "CapEff:", "CapPrm:"] {
-        assert_eq!(u64::from_str_radix(&field(set), 16)?, 0xa804_25fb, "{set}");
-    }
-    assert_eq!(u64::from_str_radix(&field("CapAmb:"), 16)?, 0);
-    assert_eq!(u64::from_str_radix(&field("CapInh:"), 16)?, 0);
-    assert_eq!(field("Seccomp:"), "2");
-    sampan.ok(&["rm", "-f", &id])?;
-    let output = sampan.call(&["run", "--rm", "busybox", "mount", "-t", "tmpfs", "none", "/mnt"])?;
-    assert_ne!(output.code, 0, "{output}");
-    let output =
-        sampan.call(&["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"])?;
-    assert_ne!(output.code, 0, "/proc/sys is read-only: {output}");
-    Ok(())
-}
-
 fn exit_statuses(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let code = |command: &[&str]| -> Result<i32> {
@@ -266,149 +210,6 @@ fn volumes(host: &Host) -> Outcome {
     Ok(())
 }
 
-/// The container's file of a controller, in whichever hierarchy the host has it.
-fn cgroup_file(pid: i32, controller: &str, v1: &str, v2: &str) -> Result<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let found = if names.split(',').any(|name| name == controller) {
-            fs::read_to_string(format!("/sys/fs/cgroup/{names}{path}/{v1}"))
-        } else {
-            fs::read_to_string(format!("/sys/fs/cgroup{path}/{v2}"))
-        };
-        if let Ok(text) = found {
-            return Ok(text.trim().to_owned());
-        }
-    }
-    Err(format!("no file of {controller} for {pid}: {text}").into())
-}
-
-fn limits(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&[
-        "run",
-        "-d",
-        "-m",
-        "64m",
-        "--cpus",
-        "0.5",
-        "--pids-limit",
-        "20",
-        "busybox",
-        "sleep",
-        "60",
-    ])?;
-    let pid = sampan.pid(&id)?;
-    assert_eq!(cgroup_file(pid, "memory", "memory.limit_in_bytes", "memory.max")?, (64 << 20).to_string());
-    assert_eq!(cgroup_file(pid, "pids", "pids.max", "pids.max")?, "20");
-    let quota = cgroup_file(pid, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
-    assert_eq!(quota.split(' ').next(), Some("50000"));
-    sampan.ok(&["rm", "-f", &id])?;
-    let output = sampan.call(&[
-        "run",
-        "-m",
-        "32m",
-        "--name",
-        "hog",
-        "busybox",
-        "dd",
-        "if=/dev/zero",
-        "of=/dev/null",
-        "bs=128M",
-        "count=1",
-    ])?;
-    assert_eq!(output.code, 137, "{output}");
-    assert_eq!(sampan.state(&sampan.ok(&["ps", "-aq", "--no-trunc"])?)?["oom_killed"], true);
-    sampan.ok(&["rm", "hog"])?;
-    Ok(())
-}
-
-fn exec(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "--name", "c1", "-e", "A=1", "busybox", "sleep", "60"])?;
-    let first = sampan.pid(&id)?;
-    let inside: Value = sampan.call(&["exec", "c1", "/kit/probe"])?.success()?.json()?;
-    let status = |field: &str| -> Result<String> {
-        let text = fs::read_to_string(format!("/proc/{first}/status"))?;
-        Ok(text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned())
-    };
-    assert_eq!(status("Seccomp:")?, "2");
-    assert_eq!(
-        sampan.ok(&[
-            "exec",
-            "c1",
-            "grep",
-            "-E",
-            "^(CapBnd|CapEff|Seccomp|NoNewPrivs):",
-            "/proc/self/status"
-        ])?,
-        sampan.ok(&["exec", "c1", "grep", "-E", "^(CapBnd|CapEff|Seccomp|NoNewPrivs):", "/proc/1/status"])?
-    );
-    assert_eq!(inside["namespaces"]["pid"].as_u64(), Some(ns_inode(first, "pid")?), "{inside}");
-    assert_eq!(sampan.ok(&["exec", "c1", "sh", "-c", "echo $A"])?, "1");
-    assert_eq!(
-        sampan.ok(&[
-            "exec",
-            "-e",
-            "B=2",
-            "-w",
-            "/tmp",
-            "-u",
-            "1000",
-            "c1",
-            "sh",
-            "-c",
-            "echo $B; pwd; id -u"
-        ])?,
-        "2\n/tmp\n1000"
-    );
-    assert_eq!(sampan.call(&["exec", "c1", "sh", "-c", "exit 7"])?.code, 7);
-    assert_eq!(sampan.call(&["exec", "c1", "nope"])?.code, 127);
-    assert_eq!(sampan.call(&["exec", "nobody", "true"])?.code, 125);
-    sampan.ok(&["rm", "-f", "c1"])?;
-    Ok(())
-}
-
-fn terminal(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let mut terminal = host.terminal("sampan", sampan.args(&["run", "--rm", "-it", "busybox", "sh"]))?;
-    terminal.send("stty size; tty; echo do''ne\n")?;
-    let shown = terminal.expect("done")?;
-    assert!(shown.contains("24 80") && shown.contains("/dev/pts/"), "{shown}");
-    terminal.resize(40, 100)?;
-    terminal.send("sleep 0.2; stty size\n")?;
-    terminal.expect("40 100")?;
-    terminal.send("sleep 100\n")?;
-    std::thread::sleep(Duration::from_millis(300));
-    terminal.send("\x03")?;
-    terminal.send("echo interrupted $?\n")?;
-    terminal.expect("interrupted 130")?;
-    terminal.send("exit 5\n")?;
-    assert_eq!(terminal.wait()?, 5);
-    Ok(())
-}
-
-fn input(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let text = "line\n".repeat(50_000);
-    let output = host
-        .cmd("sampan", sampan.args(&["run", "--rm", "-i", "busybox", "cat"]))
-        .input(text.clone())
-        .run()?
-        .success()?;
-    assert_eq!(output.stdout.len(), text.len());
-    let output = host
-        .cmd("sampan", sampan.args(&["run", "--rm", "busybox", "cat"]))
-        .input("unseen")
-        .run()?
-        .success()?;
-    assert_eq!(output.stdout, "", "without -i nothing of standard input reaches it");
-    Ok(())
-}
-
 fn stop(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     // Pid 1 without a handler does not get SIGTERM: it must be killed.
@@ -420,53 +221,6 @@ fn stop(host: &Host) -> Outcome {
     sampan.ok(&["stop", "-t", "10", &with_init])?;
     assert_eq!(sampan.state(&with_init)?["exit_code"], 143);
     sampan.ok(&["rm", &id, &with_init])?;
-    Ok(())
-}
-
-fn network_modes(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let own = ns_inode(i32::try_from(std::process::id())?, "net")?;
-    let inode = |inside: &Value| inside["namespaces"]["network"].as_u64();
-    let none = sampan.probe(&["--network", "none"])?;
-    assert_ne!(inode(&none), Some(own));
-    assert_eq!(none["interfaces"].as_array().map(Vec::len), Some(1), "{none}");
-    assert_eq!(inode(&sampan.probe(&["--network", "host"])?), Some(own));
-    let id = sampan.ok(&["run", "-d", "--name", "net1", "busybox", "sleep", "60"])?;
-    assert_eq!(
-        inode(&sampan.probe(&["--network", "container:net1"])?),
-        Some(ns_inode(sampan.pid(&id)?, "net")?)
-    );
-    let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
-    // Another container reaches it by its address.
-    sampan.ok(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", &address])?;
-    assert!(sampan.ok(&["exec", "net1", "cat", "/etc/hosts"])?.contains(&address));
-    assert_eq!(sampan.call(&["run", "--rm", "--network", "nowhere", "busybox", "true"])?.code, 125);
-    sampan.ok(&["rm", "-f", "net1"])?;
-    Ok(())
-}
-
-/// What an HTTP server answers; an empty page where nobody does.
-fn get(address: &str) -> Result<String> {
-    let mut page = String::new();
-    let mut stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    stream.read_to_string(&mut page)?;
-    Ok(page)
-}
-
-fn published(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
-    let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
-    wait_until("the page is served", Duration::from_secs(5), || {
-        get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
-    })?;
-    let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
-    assert!(get(&format!("{address}:80"))?.contains("a page"));
-    let taken = sampan.call(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
-    assert!(taken.code == 125 && taken.stderr.contains("8080"), "{taken}");
-    sampan.ok(&["rm", "-f", &id])?;
-    assert!(get("127.0.0.1:8080").is_err(), "the rule is gone with the container");
     Ok(())
 }
 
@@ -587,31 +341,6 @@ fn rootless(host: &Host) -> Outcome {
     );
     assert!(status.contains("Seccomp:\t2"));
     assert_eq!(sampan.ok(&["exec", &id, "sh", "-c", "echo x > /new; cat /new"])?, "x");
-    sampan.ok(&["rm", "-f", &id])?;
-    Ok(())
-}
-
-fn rootless_port(host: &Host) -> Outcome {
-    let _outside = crate::ch05::Outside::make(host)?;
-    let user = host.as_user();
-    let sampan = Sampan::new(&user)?;
-    let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
-    let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
-    wait_until("the page is served", Duration::from_secs(10), || {
-        get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
-    })?;
-    sampan.ok(&["rm", "-f", &id])?;
-    assert!(get("127.0.0.1:8080").is_err(), "the helper is gone with the container");
-    Ok(())
-}
-
-fn own_exe(host: &Host) -> Outcome {
-    let sampan = Sampan::new(host)?;
-    let id = sampan.ok(&["run", "-d", "busybox", "sleep", "60"])?;
-    let shim = sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?;
-    // While it runs, a program is busy for writers (ETXTBSY); what counts is that its mount is read-only for afterwards.
-    let mount = nix::sys::statvfs::statvfs(format!("/proc/{shim}/exe").as_str())?;
-    assert!(mount.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
     sampan.ok(&["rm", "-f", &id])?;
     Ok(())
 }

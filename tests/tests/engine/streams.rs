@@ -12,6 +12,8 @@ use super::{ROOT, Sampan};
 pub(super) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
     vec![
+        test("engine::a_terminal_is_resized_and_interrupts", ROOT, terminal),
+        test("engine::input_reaches_the_container_and_ends", ROOT, input),
         test("engine::a_long_input_comes_back_whole", ROOT, long_input),
         test("engine::a_slow_reader_gets_all_of_it", ROOT, slow_reader),
         test("engine::what_runs_on_does_not_hold_the_container", ROOT, background),
@@ -85,12 +87,49 @@ fn own_flags(host: &Host) -> Outcome {
     let run = |args: &[&str]| sampan.ok(&[&["run", "--rm", "--network", "none"], args].concat());
     assert_eq!(run(&["busybox", "echo", "--rm", "-e", "x", "--help"])?, "--rm -e x --help");
     assert_eq!(run(&["--entrypoint", "echo", "busybox", "-v", "--name"])?, "-v --name");
-    assert_eq!(run(&["-e", "HOSTNAME=mine", "busybox", "printenv", "HOSTNAME"])?, "mine");
+    assert_eq!(run(&["-e", "HOSTNAME=mine", "busybox", "sh", "-c", "echo $HOSTNAME"])?, "mine");
     let id = sampan.ok(&["run", "-d", "--rm", "-p", "8080:80", "busybox", "sleep", "60"])?;
     assert!(sampan.ok(&["ps"])?.contains("0.0.0.0:8080->80/tcp"));
-    let exec = host.cmd("sampan", sampan.args(&["exec", "-e", "TAKEN", &id, "printenv", "TAKEN"]));
+    let exec = host.cmd("sampan", sampan.args(&["exec", "-e", "TAKEN", &id, "sh", "-c", "echo $TAKEN"]));
     assert_eq!(exec.env("TAKEN", "over").run()?.success()?.stdout, "over\n");
     sampan.ok(&["stop", "-t", "0", &id])?;
     assert_eq!(sampan.ok(&["ps", "-aq"])?, "");
+    Ok(())
+}
+
+fn terminal(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let mut terminal = host.terminal("sampan", sampan.args(&["run", "--rm", "-it", "busybox", "sh"]))?;
+    terminal.send("stty size; tty; echo do''ne\n")?;
+    let shown = terminal.expect("done")?;
+    assert!(shown.contains("24 80") && shown.contains("/dev/pts/"), "{shown}");
+    terminal.resize(40, 100)?;
+    terminal.send("sleep 0.2; stty size\n")?;
+    terminal.expect("40 100")?;
+    terminal.send("sleep 100\n")?;
+    std::thread::sleep(Duration::from_millis(300));
+    terminal.send("\x03")?;
+    terminal.send("echo interrupted $?\n")?;
+    terminal.expect("interrupted 130")?;
+    terminal.send("exit 5\n")?;
+    assert_eq!(terminal.wait()?, 5);
+    Ok(())
+}
+
+fn input(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let text = "line\n".repeat(50_000);
+    let output = host
+        .cmd("sampan", sampan.args(&["run", "--rm", "-i", "busybox", "cat"]))
+        .input(text.clone())
+        .run()?
+        .success()?;
+    assert_eq!(output.stdout.len(), text.len());
+    let output = host
+        .cmd("sampan", sampan.args(&["run", "--rm", "busybox", "cat"]))
+        .input("unseen")
+        .run()?
+        .success()?;
+    assert_eq!(output.stdout, "", "without -i nothing of standard input reaches it");
     Ok(())
 }
