@@ -73,11 +73,7 @@ pub(crate) fn relay(mut attached: Attached, options: &Options, signals: &SignalF
         if ready[1]
             && let Ok(Some(signal)) = signals.read_signal()
         {
-            match Signal::try_from(i32::try_from(signal.ssi_signo).unwrap_or(0)) {
-                Ok(Signal::SIGWINCH) => outbox.extend(resize()),
-                Ok(signal) => outbox.extend(Frame::Signal(signal as i32).to_bytes()),
-                Err(_) => {}
-            }
+            outbox.extend(told(signal.ssi_signo));
         }
         if ready.get(2) == Some(&true) {
             let mut buffer = [0; 16 * 1024];
@@ -96,6 +92,15 @@ pub(crate) fn relay(mut attached: Attached, options: &Options, signals: &SignalF
         if ready[0] && !attached.inbox.fill(&attached.socket)? {
             return Ok(End::Lost);
         }
+    }
+}
+
+/// The frame for a signal that came here.
+fn told(number: u32) -> Vec<u8> {
+    match Signal::try_from(i32::try_from(number).unwrap_or(0)) {
+        Ok(Signal::SIGWINCH) => resize(),
+        Ok(signal) => Frame::Signal(signal as i32).to_bytes(),
+        Err(_) => Vec::new(),
     }
 }
 
