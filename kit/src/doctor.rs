@@ -138,6 +138,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if is_ready(&findings) { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// Looks, and tells: how the tour begins.
+pub(crate) fn show() {
+    tell(&examine());
+}
+
 /// Makes all checks, in the order of the table.
 fn examine() -> Vec<(&'static Check, Finding)> {
     CHECKS.iter().map(|check| (check, (check.look)())).collect()

@@ -13,6 +13,7 @@ mod netlink;
 mod place;
 mod setup;
 mod test;
+mod tour;
 mod trial;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ struct Args {
 enum Command {
     Doctor(doctor::Args),
     Setup(setup::Args),
+    Tour(tour::Args),
     Test(test::Args),
     Book(book::Args),
     Leaks(leaks::Args),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Doctor(args) => doctor::run(&args),
         Command::Setup(args) => setup::run(&args),
+        Command::Tour(args) => tour::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Book(args) => book::run(&args),
         Command::Leaks(args) => leaks::run(&args),

@@ -4,6 +4,7 @@
 //! a smaller speaker of the same language, so that the kit can clean up whatever state chapter 5's code is in.
 //! See netlink(7), rtnetlink(7).
 
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -127,6 +128,38 @@ pub(crate) fn new_link(name: &str, kind: &str) -> nix::Result<()> {
     let message =
         Message::link(NEW_LINK, ACK | CREATE, 0).with(LINK_NAME, &text(name)).with(LINK_INFO, &info);
     ask(SockProtocol::NetlinkRoute, &[message]).map(drop)
+}
+
+/// Makes a veth pair whose other end is born in the network namespace of a process.
+pub(crate) fn new_veth(name: &str, peer: &str, pid: i32) -> nix::Result<()> {
+    const KIND: u16 = 1;
+    const DATA: u16 = 2;
+    const PEER: u16 = 1;
+    const NAMESPACE_OF: u16 = 19;
+    let mut other = vec![0; 16];
+    other.extend(attribute(LINK_NAME, &text(peer)));
+    other.extend(attribute(NAMESPACE_OF, &pid.to_ne_bytes()));
+    let info = [attribute(KIND, &text("veth")), nested(DATA, &[attribute(PEER, &other)])].concat();
+    let message =
+        Message::link(NEW_LINK, ACK | CREATE, 0).with(LINK_NAME, &text(name)).with(LINK_INFO, &info);
+    ask(SockProtocol::NetlinkRoute, &[message]).map(drop)
+}
+
+/// Gives a link of this network namespace an address, if any, and sets it up.
+pub(crate) fn set_up(name: &str, address: Option<(Ipv4Addr, u8)>) -> nix::Result<()> {
+    const NEW_ADDRESS: u16 = 20;
+    const UP: u32 = 1;
+    let link = links()?.into_iter().find(|link| link.name == name).ok_or(Errno::ENODEV)?;
+    let mut up = Message::link(NEW_LINK, ACK, link.index);
+    up.body[8..12].copy_from_slice(&UP.to_ne_bytes());
+    up.body[12..16].copy_from_slice(&UP.to_ne_bytes());
+    let mut messages = vec![up];
+    if let Some((address, prefix)) = address {
+        let fixed = [[IPV4, prefix, 0, 0], link.index.to_ne_bytes()].concat();
+        let octets = address.octets();
+        messages.push(Message::new(NEW_ADDRESS, ACK | CREATE, &fixed).with(1, &octets).with(2, &octets));
+    }
+    ask(SockProtocol::NetlinkRoute, &messages).map(drop)
 }
 
 /// The names of the nftables tables of the family `ip`.

@@ -1,7 +1,7 @@
 //! Attempts at files and at the kernel's more dangerous calls.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -19,6 +19,22 @@ pub(crate) fn reach(path: &str) -> Answer {
         done: Some(found.is_ok()),
         json: json!({ "path": path, "reached": found.is_ok(), "error": found.err().map(|error| name(&error)) }),
     }
+}
+
+/// The line that [`change`] appends.
+const MARK: &str = "# changed by the probe";
+
+pub(crate) fn change(path: &str) -> Answer {
+    let write = || -> io::Result<bool> {
+        let mut file = fs::OpenOptions::new().append(true).open(path)?;
+        writeln!(file, "{MARK}")?;
+        Ok(fs::read_to_string(path)?.contains(MARK))
+    };
+    let (changed, error) = match write() {
+        Ok(changed) => (changed, None),
+        Err(error) => (false, Some(name(&error))),
+    };
+    Answer { done: Some(changed), json: json!({ "path": path, "changed": changed, "error": error }) }
 }
 
 pub(crate) fn identity(path: &str) -> Answer {

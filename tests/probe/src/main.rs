@@ -8,6 +8,7 @@
 //! probe                       what is seen
 //! probe reach PATH            can the path be looked up?
 //! probe identity PATH         device and inode behind a path
+//! probe change PATH           append a line to a file and read it back: a copy is made, if the file lies in a lower layer
 //! probe connect ADDR:PORT [udp]   does a connection, or an answer, come?
 //! probe listen PORT [udp]     answer every peer with this host's name, until killed
 //! probe allocate BYTES        is an allocation refused, or its process killed?
@@ -66,6 +67,13 @@ fn session(descriptors: &[descriptors::Descriptor]) -> ExitCode {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] => {}
+            // In a child, so that the session goes on while it listens; its first line is the answer.
+            ["listen", ..] => {
+                let _ = child::start(|| {
+                    say(&attempt(&words).json);
+                    1
+                });
+            }
             ["report"] => say(&json!(report::Report::read(descriptors.to_vec()))),
             words => say(&attempt(words).json),
         }
@@ -77,6 +85,7 @@ fn attempt(words: &[&str]) -> Answer {
     match words {
         ["reach", path] => attempt::reach(path),
         ["identity", path] => attempt::identity(path),
+        ["change", path] => attempt::change(path),
         ["connect", address] => network::connect(address, false),
         ["connect", address, "udp"] => network::connect(address, true),
         ["listen", port] => network::listen(port, false),
