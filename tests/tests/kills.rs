@@ -118,7 +118,8 @@ fn kill_often(
 fn nothing_is_left(host: &Host, binary: &str, pid: i32) -> Outcome {
     let limit = Duration::from_secs(5);
     let program = host.bin(binary);
-    wait_until("its processes are gone", limit, || ours(&program).is_empty())?;
+    // What does not end by itself is for `kit clean`.
+    let _ = wait_until("its processes are gone", Duration::from_secs(2), || ours(&program).is_empty());
     let mut cleaned = host.command("kit", ["clean"])?;
     // What ends with a namespace ends a moment after it.
     let mut left = String::new();
@@ -132,6 +133,7 @@ fn nothing_is_left(host: &Host, binary: &str, pid: i32) -> Outcome {
         Err(error) => panic!("{error}"),
     });
     outcome.map_err(|error| format!("{error}:\n{left}after clean: {cleaned}"))?;
+    wait_until("its processes are gone", limit, || ours(&program).is_empty())?;
     let mut found: Vec<String> = cgroups_of(pid).iter().map(|path| path.display().to_string()).collect();
     found.extend(names_in(&host.place().scratch, &format!("sampan-{pid}")));
     let devices = fs::read_to_string("/proc/self/net/dev")?;
@@ -155,6 +157,7 @@ fn ours(program: &Path) -> Vec<i32> {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             exe.file_name().is_some_and(|exe| exe.to_string_lossy() == name)
                 || comm.trim_end() == name
+                || ask::command_line(pid).split([' ', '\0']).next() == Some(name.as_str())
                 || ns_inode(pid, "ipc").ok() != ipc
         })
         .collect()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use super::owner::is_ours;
+use super::owner::{is_id, is_ours};
 use super::{Kind, Leak};
 
 /// What every container's program finds in its environment.
@@ -55,8 +55,23 @@ fn read(proc: &Path, pid: i32) -> Option<Process> {
     Some(Process {
         parent: field("PPid:")?.parse().ok()?,
         name: field("Name:")?.to_owned(),
-        contained: ours && nested || environment.split(|byte| *byte == 0).any(|entry| entry == MARK),
+        contained: ours && nested
+            || is_helper(&folder)
+            || environment.split(|byte| *byte == 0).any(|entry| entry == MARK),
         runtime: ours && !nested,
+    })
+}
+
+/// Whether this is the program that carried packets for an ordinary user's container: its command line names a file `helper` in a
+/// container's folder, which only our programs ask for. Its environment cannot be read: it protects itself.
+fn is_helper(folder: &Path) -> bool {
+    let line = fs::read(folder.join("cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|arg| {
+        let arg = String::from_utf8_lossy(arg);
+        let path = Path::new(arg.strip_prefix("--api-socket=").unwrap_or(&arg));
+        let parent = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        path.file_name().is_some_and(|name| name == "helper")
+            && (is_id(&parent) || parent.starts_with("sampan-") || parent.starts_with("build-"))
     })
 }
 
@@ -101,7 +116,18 @@ mod tests {
         plant(root.path(), 21, 1, "02-namespaces", true, "");
         plant(root.path(), 30, 1, "sh", true, "container=podman notcontainer=sampan");
         plant(root.path(), 31, 1, "02-namespaces", false, "");
+        // A helper of nobody, one in use, and one of somebody else's.
+        let helpers = [
+            (40, 1, "/run/sampan-7-abc/helper"),
+            (41, 10, "/run/sampan-10-abc/helper"),
+            (42, 1, "/run/x/helper"),
+        ];
+        for (pid, parent, path) in helpers {
+            plant(root.path(), pid, parent, "pasta", false, "");
+            fs::write(root.path().join(pid.to_string()).join("cmdline"), format!("pasta\0--pid\0{path}\0"))
+                .unwrap();
+        }
         let names: Vec<String> = find(root.path()).into_iter().map(|leak| leak.name).collect();
-        assert_eq!(names, ["20", "21"]);
+        assert_eq!(names, ["20", "21", "40"]);
     }
 }
