@@ -30,12 +30,13 @@ pub(crate) struct Column {
 }
 
 /// How a program is called.
+#[derive(Clone)]
 struct Program {
     name: &'static str,
-    /// Its arguments before the root file system.
+    /// Its arguments before the root file system, with all limits.
     options: Vec<String>,
     /// The same for a user whose limits nobody enforces.
-    fewer: Option<Vec<String>>,
+    fewer: Vec<String>,
     limits: bool,
     io: bool,
     network: bool,
@@ -58,65 +59,73 @@ pub(crate) fn all(folder: &Path) -> Result<Vec<Column>> {
 }
 
 fn programs(folder: &Path) -> Result<Vec<Program>> {
-    let rootfs = |name: &str| -> Result<PathBuf> {
-        let path = folder.join(name);
-        let mut unpack = command("01-chroot", folder);
-        unpack.arg("--tar").arg(place::kit().join("busybox.tar")).arg(&path).arg("/bin/true");
-        let output = unpack.output().context("unpack a root file system")?;
-        if output.status.success() {
-            Ok(path)
-        } else {
-            Err(anyhow!(String::from_utf8_lossy(&output.stderr).into_owned()))
-        }
-    };
-    let text = |path: &Path| path.display().to_string();
-    let limits = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let program = |name, options: Vec<String>, original: PathBuf| Program {
-        name,
-        fewer: None,
-        limits: !options.is_empty(),
-        io: false,
-        network: false,
-        rootfs: vec![text(&original)],
-        options,
-        original,
-    };
-    let common = format!("--memory 64m --cpus 0.5 --pids {PIDS}");
+    let limits = format!("--memory 64m --cpus 0.5 --pids {PIDS}");
     let device = whole_disk(folder).map(|device| format!(" --io-max {device}:wbps={WRITE_RATE}"));
     let extra = folder.join("extra");
-    fs::create_dir(&extra)?;
-    import(folder)?;
-
-    let first = program("01-chroot", vec![], rootfs("one")?);
-    let second = program("02-namespaces", vec![], rootfs("two")?);
-    let mut third = program(
-        "03-cgroups",
-        limits(&format!("{common}{}", device.clone().unwrap_or_default())),
-        rootfs("three")?,
-    );
+    fs::create_dir(&extra).with_context(|| format!("make {}", extra.display()))?;
+    let first = Program::new("01-chroot", "", unpack(folder, "one")?);
+    let second = Program::new("02-namespaces", "", unpack(folder, "two")?);
+    let with_io = format!("{limits}{}", device.as_deref().unwrap_or_default());
+    let mut third = Program::new("03-cgroups", &with_io, unpack(folder, "three")?);
     third.io = device.is_some();
-    third.fewer = Some(vec![]);
-    let mut fourth = program("04-unionfs", limits(&common), rootfs("four")?);
-    fourth.rootfs = vec!["--layer".to_owned(), text(&fourth.original)];
-    fourth.fewer = Some(vec![]);
-    let mut fifth = program(
-        "05-network",
-        limits(&format!("{common} -p {PUBLISHED}:80 --layer {}", text(&extra))),
-        rootfs("five")?,
-    );
+    let mut fourth = Program::new("04-unionfs", &limits, unpack(folder, "four")?);
+    fourth.rootfs.insert(0, "--layer".to_owned());
+    let with_port = format!("{limits} -p {PUBLISHED}:80");
+    let mut fifth = Program::new("05-network", &with_port, unpack(folder, "five")?);
+    fifth.rootfs.splice(0..0, ["--layer".to_owned(), extra.display().to_string()]);
     fifth.network = true;
-    fifth.fewer = Some(vec!["--layer".to_owned(), text(&extra)]);
+    Ok(vec![first, second, third, fourth, fifth, engine(folder)?])
+}
+
+fn engine(folder: &Path) -> Result<Program> {
+    import(folder)?;
     let layers = fs::read_dir(folder.join("data/layers/sha256")).context("the engine's layers")?;
     let layer = layers.flatten().next().context("the image has no layer")?.path();
-    let mut engine = program(
-        "sampan",
-        limits(&format!("run --rm -i --memory 64m --cpus 0.5 --pids-limit {PIDS} -p {PUBLISHED}:80")),
-        layer,
-    );
+    let options = format!("run --rm -i --memory 64m --cpus 0.5 --pids-limit {PIDS} -p {PUBLISHED}:80");
+    let mut engine = Program::new("sampan", &options, layer);
+    engine.fewer = words("run --rm -i");
     engine.rootfs = vec!["tour".to_owned()];
     engine.network = true;
-    engine.fewer = Some(limits("run --rm -i"));
-    Ok(vec![first, second, third, fourth, fifth, engine])
+    Ok(engine)
+}
+
+impl Program {
+    fn new(name: &'static str, options: &str, original: PathBuf) -> Self {
+        let rootfs = vec![original.display().to_string()];
+        let options = words(options);
+        Self {
+            name,
+            fewer: vec![],
+            limits: !options.is_empty(),
+            io: false,
+            network: false,
+            rootfs,
+            options,
+            original,
+        }
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A root file system of its own for a container: it will be changed.
+fn unpack(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let mut unpack = command("01-chroot", folder);
+    unpack.arg("--tar").arg(place::kit().join("busybox.tar")).arg(&path).arg("/bin/true");
+    succeed(&mut unpack)?;
+    Ok(path)
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(anyhow!(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
 }
 
 fn command(name: &str, folder: &Path) -> Command {
@@ -129,43 +138,20 @@ fn command(name: &str, folder: &Path) -> Command {
 }
 
 fn import(folder: &Path) -> Result<()> {
-    let output = command("sampan", folder)
-        .arg("import")
-        .arg(place::kit().join("busybox.tar"))
-        .arg("tour")
-        .output()
-        .context("run sampan")?;
-    if !output.status.success() {
-        return Err(anyhow!(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
+    succeed(command("sampan", folder).arg("import").arg(place::kit().join("busybox.tar")).arg("tour"))?;
     // The image's layer is unpacked with its first container.
-    let first =
-        command("sampan", folder).args(["run", "--rm", "--network", "none", "tour", "/bin/true"]).output()?;
-    if first.status.success() {
-        Ok(())
-    } else {
-        Err(anyhow!(String::from_utf8_lossy(&first.stderr).into_owned()))
-    }
+    succeed(command("sampan", folder).args(["run", "--rm", "--network", "none", "tour", "/bin/true"]))
 }
 
 fn column(program: &Program, folder: &Path, world: Option<&mut World>) -> Column {
     let mut notes = Vec::new();
-    let cells = measure(program, &program.options, folder, world).or_else(|error| match &program.fewer {
-        Some(fewer) if !geteuid().is_root() => {
-            notes.push(format!("without limits and published ports, for with them: {}", first_line(&error)));
-            let without = Program {
-                limits: false,
-                io: false,
-                network: false,
-                rootfs: program.rootfs.clone(),
-                options: vec![],
-                fewer: None,
-                original: program.original.clone(),
-                ..*program
-            };
-            measure(&without, fewer, folder, None)
+    let cells = measure(program, &program.options, folder, world).or_else(|error| {
+        if geteuid().is_root() || program.options.is_empty() {
+            return Err(error);
         }
-        _ => Err(error),
+        notes.push(format!("without limits and published ports, for with them: {}", first_line(&error)));
+        let without = Program { limits: false, io: false, network: false, ..program.clone() };
+        measure(&without, &without.fewer, folder, None)
     });
     Column { name: program.name, cells: cells.map_err(|error| format!("{error:#}")), notes }
 }
