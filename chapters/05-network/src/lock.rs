@@ -33,7 +33,13 @@ impl Lock {
         let path = run.join("network.lock");
         let take = || -> io::Result<File> {
             loop {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(run)?;
+                match fs::DirBuilder::new().recursive(true).mode(0o700).create(run) {
+                    // It was there, and its last user removed it before its kind could be asked.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !is_something_else(run) => {
+                        continue;
+                    }
+                    made => made?,
+                }
                 let opened = File::options().create(true).append(true).mode(0o600).open(&path);
                 let file = match opened {
                     // Somebody's last act was to remove the empty directory.
@@ -59,6 +65,10 @@ impl Lock {
         }
     }
     // ANCHOR_END: lock
+}
+
+fn is_something_else(run: &Path) -> bool {
+    fs::metadata(run).is_ok_and(|data| !data.is_dir())
 }
 
 impl Drop for Lock {

@@ -76,7 +76,8 @@ pub(crate) fn make_private(folder: &Path) -> Result<(), Error> {
     };
     // A container that ends takes the empty folder above away with it, maybe between two of these calls.
     let made = (0..9).map(|_| make()).find(|made| match made {
-        Err(error) => error.errno() != Some(Errno::ENOENT),
+        // EEXIST: it was there, and was gone when its kind was asked.
+        Err(error) => !matches!(error.errno(), Some(Errno::ENOENT | Errno::EEXIST)),
         Ok(()) => true,
     });
     Ok(made.unwrap_or_else(make)?)

@@ -65,8 +65,10 @@ fn swap(host: &Host, version: Version) -> Outcome {
 }
 
 fn pids(host: &Host, version: Version) -> Outcome {
-    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 60 & done; wait";
-    let child = container(host, &["--pids", "12"], script)?;
+    // The shell that is refused a process ends; the one around it waits for what it started before.
+    let refused = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 60 & done";
+    let script = format!("sleep 60 & first=$!; ({refused}); wait $first");
+    let child = container(host, &["--pids", "12"], &script)?;
     let dir = dir(&child, version, "pids")?;
     assert_eq!(read(dir.join("pids.max"))?, "12");
     wait_until("a refused fork is counted", SOON, || keyed(&dir.join("pids.events"), "max") > 0)?;
