@@ -1,7 +1,7 @@
 //! `cargo kit`: look after the machine, the root file system and the tests of this kit.
 //!
 //! One subcommand a file; each has its own help. In the order in which a learner meets them: [`tour`], [`doctor`], [`setup`],
-//! [`test`], [`book`], [`leaks`], [`clean`].
+//! [`mod@test`], [`book`], [`leaks`], [`clean`].
 
 mod book;
 mod clean;

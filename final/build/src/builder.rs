@@ -1,7 +1,7 @@
 //! One instruction after another.
 //!
 //! A step is looked up in the build cache, made where it is not there, and written into the stage's history, all in
-//! [`Builder::step`]; what an instruction means is in `settings` (the config), `copy` (COPY, ADD, WORKDIR) and here (FROM, RUN).
+//! `Builder::step`; what an instruction means is in `settings` (the config), `copy` (COPY, ADD, WORKDIR) and here (FROM, RUN).
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,10 @@
 //! `sampan`: the container engine's command. A thin shell over `sampan-engine`; one command a file.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the doc comments of arguments are the help, where brackets mean what is optional"
+)]
+
 mod commands;
 mod format;
 mod relay;
