@@ -48,6 +48,12 @@ pub const HINTS: &[Hint] = &[
         page: IDS,
     },
     Hint {
+        step: "mount",
+        errno: Errno::ELOOP,
+        advice: "the rootfs has a link where /proc, /sys or /dev is to be, or one that leads to /proc: what confines a container could be led astray by it, so this is refused; do not trust whoever made that rootfs",
+        page: MOUNTS,
+    },
+    Hint {
         step: "mount --make-rprivate",
         errno: Errno::EACCES,
         advice: "a security module forbids mounts in a user namespace: on Ubuntu `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or run it as root",

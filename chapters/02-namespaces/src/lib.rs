@@ -12,7 +12,7 @@
 //! Beyond this chapter, for the engine: [`Config::into_cgroup`] and [`Rootfs::Mounted`] (chapters 3 and 4), [`Join`] with a single
 //! namespace's descriptor, [`TimeOffset`], [`mounts::Source::Detached`], [`Created::wait_ready`].
 //!
-//! Beyond this chapter: [`files_of_ids`].
+//! Beyond this chapter: [`files_of_ids`], [`in_root`].
 //!
 //! Beside the story: [`stage`], [`table`], [`error`], [`hints`].
 
@@ -42,6 +42,7 @@ pub mod join;
 pub mod plan;
 
 pub mod files_of_ids;
+pub mod in_root;
 
 pub mod error;
 pub mod hints;

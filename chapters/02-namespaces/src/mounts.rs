@@ -25,8 +25,8 @@ use rustix::mount::{
 };
 use step::{StepError, step};
 
-use crate::Kind;
 use crate::syscalls::{MountAttributes, mount_setattr};
+use crate::{Kind, in_root};
 
 /// What is mounted.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ pub fn apply(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), StepError> {
                     tree.as_fd()
                 }
             };
-            place(root, detached, &mount.target)
+            place(root, detached, mount)
         })?;
     }
     Ok(())
@@ -179,7 +179,7 @@ pub fn apply(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), StepError> {
 /// Binds one file or directory of the host at `target`.
 pub(crate) fn bind(root: BorrowedFd<'_>, path: &Path, target: &Path) -> rustix::io::Result<()> {
     let detached = bound(path, false, MountAttrFlags::empty())?;
-    place(root, detached.as_fd(), target)
+    put(detached.as_fd(), resolve_or_make(root, target, false, ResolveFlags::empty())?.as_fd())
 }
 
 fn new_instance(
@@ -216,23 +216,39 @@ fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> rustix::io::Result<(
     mount_setattr(tree, &attributes).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32))
 }
 
-/// Puts a detached mount at `target` under `root`; a directory on a directory, a file on a file.
-fn place(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, target: &Path) -> rustix::io::Result<()> {
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode);
-    let target = resolve_or_make(root, target, kind.is_dir())?;
+/// Puts a detached mount at its target under `root`; a directory on a directory, a file on a file.
+///
+/// What confines a container is looked up below `/proc` and `/sys` later, and devices are made in `/dev`: so these lie where
+/// their paths say, for a link there could be turned in between (CVE-2019-19921, CVE-2023-27561). And nothing else is put on proc
+/// by a link that leads there (CVE-2019-16884).
+fn place(root: BorrowedFd<'_>, detached: BorrowedFd<'_>, mount: &Mount) -> rustix::io::Result<()> {
+    let directory = FileType::from_raw_mode(rustix::fs::fstat(detached)?.st_mode).is_dir();
+    let straight = ["/proc", "/sys", "/dev"].iter().any(|path| mount.target == Path::new(path));
+    let links = if straight { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    let target = resolve_or_make(root, &mount.target, directory, links)?;
+    if !mount.target.starts_with("/proc") && in_root::on_proc(target.as_fd())? {
+        return Err(rustix::io::Errno::LOOP);
+    }
+    put(detached, target.as_fd())
+}
+
+fn put(detached: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, "", target.as_fd(), "", flags)
+    move_mount(detached, "", target, "", flags)
 }
 
 /// Opens `path` as it is seen from inside `root`.
 pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+    in_root::open(root, path, ResolveFlags::empty())
 }
 
-fn resolve_or_make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix::io::Result<OwnedFd> {
-    match resolve(root, path) {
+fn resolve_or_make(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    directory: bool,
+    links: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    match in_root::open(root, path, links) {
         Err(rustix::io::Errno::NOENT) => {}
         Ok(there) if directory && !FileType::from_raw_mode(rustix::fs::fstat(&there)?.st_mode).is_dir() => {
             return Err(rustix::io::Errno::NOTDIR);
@@ -242,14 +258,14 @@ fn resolve_or_make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(rustix::io::Errno::NOENT);
     };
-    let parent = resolve_or_make(root, parent, true)?;
+    let parent = resolve_or_make(root, parent, true, links)?;
     if directory {
         rustix::fs::mkdirat(&parent, name, Mode::from(0o755))?;
     } else {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         drop(rustix::fs::openat(&parent, name, flags, Mode::from(0o644))?);
     }
-    resolve(root, path)
+    in_root::open(root, path, links)
 }
 
 /// `proc on /proc`, as mount(8) prints it.
@@ -270,6 +286,8 @@ impl std::fmt::Display for Told<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FREE: ResolveFlags = ResolveFlags::empty();
 
     fn told(new: &[Kind], tty: bool) -> Vec<String> {
         container_mounts(new, tty).iter().map(|mount| Told(mount).to_string()).collect()
@@ -321,9 +339,9 @@ mod tests {
         std::os::unix::fs::symlink("/inner", rootfs.join("abs")).unwrap();
         std::os::unix::fs::symlink("../../../../etc", rootfs.join("rel")).unwrap();
         let root = mounted(&rootfs);
-        resolve_or_make(root.as_fd(), Path::new("/abs/made"), true).unwrap();
-        resolve_or_make(root.as_fd(), Path::new("/a/b/file"), false).unwrap();
-        let climbed = resolve_or_make(root.as_fd(), Path::new("/rel/passwd"), false);
+        resolve_or_make(root.as_fd(), Path::new("/abs/made"), true, FREE).unwrap();
+        resolve_or_make(root.as_fd(), Path::new("/a/b/file"), false, FREE).unwrap();
+        let climbed = resolve_or_make(root.as_fd(), Path::new("/rel/passwd"), false, FREE);
         assert!(rootfs.join("inner/made").is_dir() && rootfs.join("a/b/file").is_file());
         assert!(climbed.is_err());
         std::fs::remove_dir_all(&rootfs).unwrap();

@@ -11,9 +11,11 @@
 //!
 //! See mknod(2), mount_setattr(2), open_tree(2); runtime-spec: config-linux.md, "Devices".
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use ::namespaces::in_root;
 use nix::errno::Errno;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -49,7 +51,9 @@ impl Devices {
     pub(crate) fn create(&self, root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
         for device in &self.more {
             let path = device.path();
-            let parent = directory(root, path.parent().unwrap_or(Path::new("/")))?;
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            let parent = directory(root, folder)
+                .map_err(|errno| StepError::new("openat2", folder.display(), errno))?;
             let name = path.file_name().unwrap_or_default();
             if in_user_namespace {
                 // Chapter 2 binds the default nodes; others are bound by the caller's mounts.
@@ -69,12 +73,15 @@ impl Devices {
                 "a device that the configuration asks for",
             )
             .run(|| {
-                match rustix::fs::mknodat(&parent, name, kind, mode, rustix::fs::makedev(major, minor)) {
-                    Err(rustix::io::Errno::EXIST) => Ok(()),
-                    other => other,
-                }?;
-                rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
-                rustix::fs::chownat(&parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
+                let device = rustix::fs::makedev(major, minor);
+                match rustix::fs::mknodat(&parent, name, kind, mode, device) {
+                    Err(rustix::io::Errno::EXIST) => {}
+                    other => other?,
+                }
+                let node = node(parent.as_fd(), name, kind, device)?;
+                // By descriptor, and not by a name that could be another file's by now.
+                rustix::fs::chownat(&node, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
+                rustix::fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode)
             })?;
         }
         Ok(())
@@ -106,30 +113,42 @@ impl Devices {
     }
 }
 
+/// What is at `name` now must be the device that was asked for: an image may have put a link there, or a node with other numbers.
+fn node(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    device: rustix::fs::Dev,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&node)?;
+    let same =
+        FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
+    if same { Ok(node) } else { Err(rustix::io::Errno::EXIST) }
+}
+
 fn number(number: i64) -> Result<u32, StepError> {
     u32::try_from(number).map_err(|_| StepError::new("mknod", number, Errno::EINVAL))
 }
 
 fn open(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, inside, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    in_root::open(root, path, ResolveFlags::empty())
 }
 
 /// Opens a directory below the root, and makes it.
-fn directory(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, StepError> {
-    let mut at = open(root, Path::new(".")).map_err(|errno| StepError::new("openat2", "/", errno))?;
+pub(crate) fn directory(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let mut at = open(root, Path::new("."))?;
     let mut walked = PathBuf::from("/");
     for part in path.strip_prefix("/").unwrap_or(path) {
         walked.push(part);
         at = match open(root, &walked) {
             Err(rustix::io::Errno::NOENT) => {
-                let made = rustix::fs::mkdirat(&at, part, Mode::from(0o755));
-                made.and_then(|()| open(root, &walked))
+                rustix::fs::mkdirat(&at, part, Mode::from(0o755))?;
+                open(root, &walked)?
             }
-            other => other,
-        }
-        .map_err(|errno| StepError::new("openat2", walked.display(), errno))?;
+            other => other?,
+        };
     }
     Ok(at)
 }

@@ -18,7 +18,7 @@
 //! Each stage's errors carry its name back to the runtime process.
 
 use std::convert::Infallible;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,14 +27,14 @@ use ::cgroups::Entrance;
 use ::namespaces::{
     InitEnd, Kind, StageError, cgroup_namespace, hostname, inside, new_root, pivot_root, reaper,
 };
-use step::{StepError, step};
+use step::StepError;
 use unionfs::Overlay;
 
 use crate::create::Network;
 use crate::devices::Devices;
 use crate::program::Program;
 use crate::stdio::Prepared;
-use crate::{masked, mounts, process};
+use crate::{masked, mounts, proc, process};
 
 /// The root file system as the init process finds it.
 #[derive(Debug)]
@@ -150,26 +150,16 @@ impl Init {
             hostname::set(name)?;
         }
         if let Some(name) = &self.domainname {
-            step(
-                "write",
-                format_args!("/proc/sys/kernel/domainname {name}"),
-                "the NIS domain of the UTS namespace",
-            )
-            .run(|| fs::write("/proc/sys/kernel/domainname", name))?;
+            proc::write(Path::new("sys/kernel/domainname"), name, "the NIS domain of the UTS namespace")?;
         }
         self.sysctl.iter().try_for_each(|(name, value)| {
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-            step(
-                "write",
-                format_args!("{} {value}", path.display()),
-                "a setting of the container's own namespaces",
-            )
-            .run(|| fs::write(&path, value))
+            let path = Path::new("sys").join(name.replace('.', "/"));
+            proc::write(&path, value, "a setting of the container's own namespaces")
         })
     }
 
     fn close_paths(&self) -> Result<(), StepError> {
-        masked::apply(&self.masked, &self.readonly)?;
+        masked::apply(&self.masked, &self.readonly, self.mounts.own_proc)?;
         masked::close(&self.mounts.close)?;
         if self.readonly_root { masked::close(&["/".to_owned()]) } else { Ok(()) }
     }

@@ -31,6 +31,7 @@ mod devices;
 mod masked;
 mod mounts;
 mod namespaces;
+mod proc;
 mod stdio;
 
 pub mod capabilities;

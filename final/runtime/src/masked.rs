@@ -12,8 +12,9 @@
 //! See mount_setattr(2), open_tree(2), move_mount(2), openat2(2); runtime-spec: config-linux.md.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
+use ::namespaces::in_root;
 use nix::errno::Errno;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
@@ -22,15 +23,38 @@ use rustix::mount::{
 };
 use step::{StepError, step};
 
-/// Covers and protects the paths below `/`, which is the container's root by now.
+use crate::proc;
+
+/// Covers and protects the paths below `/`, which is the container's root by now. `own_proc`: whether proc is mounted at `/proc`.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn apply(masked: &[String], readonly: &[String]) -> Result<(), StepError> {
-    let root = open_root()?;
-    readonly.iter().try_for_each(|path| protect(root.as_fd(), path))?;
+pub(crate) fn apply(masked: &[String], readonly: &[String], own_proc: bool) -> Result<(), StepError> {
+    if masked.is_empty() && readonly.is_empty() {
+        return Ok(());
+    }
+    let places = Places { root: open_root()?, proc: own_proc.then(proc::open).transpose()? };
+    readonly.iter().try_for_each(|path| protect(&places, path))?;
     let mut covers = Covers::default();
-    masked.iter().try_for_each(|path| covers.cover(root.as_fd(), path))
+    masked.iter().try_for_each(|path| covers.cover(&places, path))
+}
+
+/// Where paths are looked up.
+struct Places {
+    root: OwnedFd,
+    proc: Option<OwnedFd>,
+}
+
+impl Places {
+    fn find(&self, path: &str) -> Result<Option<OwnedFd>, StepError> {
+        let text = Path::new("/").join(path.trim_start_matches('/'));
+        match (&self.proc, text.strip_prefix("/proc")) {
+            (Some(proc), Ok(rest)) if !rest.components().any(|part| part == Component::ParentDir) => {
+                find(proc.as_fd(), &rest.to_string_lossy())
+            }
+            _ => find(self.root.as_fd(), path),
+        }
+    }
 }
 
 /// Makes directories read-only, without the mounts that lie in them: `/` for `root.readonly`.
@@ -58,17 +82,15 @@ fn open_root() -> Result<OwnedFd, StepError> {
 
 /// Opens what is at `path`; none where nothing is.
 fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, StepError> {
-    let inside = Path::new(".").join(path.trim_start_matches('/'));
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, inside, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+    match in_root::open(root, &Path::new(".").join(path.trim_start_matches('/')), ResolveFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(StepError::new("openat2 RESOLVE_IN_ROOT", path, errno)),
     }
 }
 
-fn protect(root: BorrowedFd<'_>, path: &str) -> Result<(), StepError> {
-    let Some(target) = find(root, path)? else { return Ok(()) };
+fn protect(places: &Places, path: &str) -> Result<(), StepError> {
+    let Some(target) = places.find(path)? else { return Ok(()) };
     step(
         "mount_setattr",
         format_args!("{path} MOUNT_ATTR_RDONLY"),
@@ -89,11 +111,11 @@ struct Covers {
 }
 
 impl Covers {
-    fn cover(&mut self, root: BorrowedFd<'_>, path: &str) -> Result<(), StepError> {
-        let Some(target) = find(root, path)? else { return Ok(()) };
+    fn cover(&mut self, places: &Places, path: &str) -> Result<(), StepError> {
+        let Some(target) = places.find(path)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&target).map_err(|errno| StepError::new("fstat", path, errno))?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let cover = if directory { self.empty()? } else { self.null(root)? };
+        let cover = if directory { self.empty()? } else { self.null(places.root.as_fd())? };
         let with = if directory { "an empty directory" } else { "/dev/null" };
         step(
             "move_mount",

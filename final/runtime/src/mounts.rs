@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<Mount>,
     /// Whether `/dev` is a file system of the container's own, in which devices are made.
     pub(crate) own_dev: bool,
+    /// Whether proc is mounted at `/proc`.
+    pub(crate) own_proc: bool,
     /// Directories to be made read-only when all that lies in them is mounted.
     pub(crate) close: Vec<String>,
 }
@@ -76,6 +78,7 @@ pub(crate) fn plan(
             show_cgroups(&mut plan, &target, &options, namespaces, cgroup);
         } else {
             plan.own_dev |= target == Path::new("/dev");
+            plan.own_proc |= typ == "proc" && target == Path::new("/proc");
             plan.mounts.push(instance(typ, entry, target, options, namespaces));
         }
     }

@@ -13,6 +13,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -24,7 +25,7 @@ use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process, User};
 use rustix::fs::{CWD, OFlags, ResolveFlags};
 use step::{StepError, step};
 
-use crate::Error;
+use crate::{Error, devices};
 
 /// Refuses a process that cannot be, before anything is made.
 ///
@@ -137,7 +138,7 @@ pub(crate) fn working_directory(cwd: &Path) -> Result<(), StepError> {
     let directory = match open() {
         Err(rustix::io::Errno::NOENT) => {
             step("mkdir", format_args!("{}", cwd.display()), "the working directory, which the image lacks")
-                .run(|| fs::create_dir_all(cwd))?;
+                .run(|| make(cwd))?;
             open()
         }
         other => other,
@@ -146,6 +147,13 @@ pub(crate) fn working_directory(cwd: &Path) -> Result<(), StepError> {
     step("fchdir", format_args!("{}", cwd.display()), "by descriptor: what was looked up is what is entered")
         .run(|| fchdir(&directory))?;
     inside(std::env::current_dir()).map_err(|error| StepError::new("getcwd", cwd.display(), error))
+}
+
+/// Without a magic link here either: a directory that appears in this moment may be one.
+fn make(cwd: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, rustix::fs::Mode::empty())?;
+    devices::directory(root.as_fd(), cwd).map(drop)
 }
 
 /// The kernel names a directory that cannot be reached from the root `(unreachable)/...`, or says ENOENT.
