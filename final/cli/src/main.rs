@@ -7,6 +7,7 @@
 
 mod commands;
 mod format;
+mod progress;
 mod relay;
 
 use std::path::PathBuf;
@@ -74,5 +75,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         Some(Error::Start { message, .. }) => eprint!("{message}"),
         _ => eprint!("{}", step::report(error.as_ref(), &sampan_engine::hints())),
     }
-    ExitCode::from(known.map_or(125, Error::exit_code))
+    // Docker gives 125 where no container came to run, and 1 for a registry that refuses.
+    let refused = error.downcast_ref::<sampan_image::registry::Error>().is_some();
+    ExitCode::from(known.map_or(if refused { 1 } else { 125 }, Error::exit_code))
 }

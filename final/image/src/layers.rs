@@ -10,11 +10,11 @@
 //!              └────▶ decompress ─────┴─▶ unpack ─▶ <data>/tmp/layer-… ─▶ rename ─▶ <data>/layers/sha256/<hex>
 //! ```
 //!
-//! See layer.md of the OCI image specification. Not covered: zstd; a power failure between the rename and the moment when the
+//! See layer.md of the OCI image specification. Not covered: a power failure between the rename and the moment when the
 //! kernel writes the folder's files: the blob, which is on the disk by then, is what counts, and the folder can be made from it anew.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ use unionfs::Whiteouts;
 
 use crate::blobs::{Blobs, make_folder};
 use crate::digest::Digesting;
+use crate::layout::digest_of;
 use crate::{DiffId, Digest, Error, Pin};
 
 const BUFFER: usize = 1 << 17;
@@ -74,8 +75,19 @@ impl Layers {
         !self.how.as_root
     }
 
-    /// Reads an archive, plain or compressed by gzip, into a blob and a folder.
+    /// Reads an archive, plain or compressed, into a blob and a folder.
     pub(crate) fn add(&self, blobs: &Blobs, reader: impl Read, pin: Arc<Pin>) -> Result<Layer, Error> {
+        self.receive(blobs, reader, None, pin)
+    }
+
+    /// The same for one that was announced: it becomes a layer if the blob has this digest, and the archive this DiffID.
+    pub(crate) fn receive(
+        &self,
+        blobs: &Blobs,
+        reader: impl Read,
+        announced: Option<(&Descriptor, &DiffId)>,
+        pin: Arc<Pin>,
+    ) -> Result<Layer, Error> {
         let mut writer = blobs.writer()?;
         let mut unreadable = None;
         let tee = Tee { reader, writer: &mut writer, failed: &mut unreadable };
@@ -90,11 +102,18 @@ impl Layers {
             return Err(Error::io(blobs.folder())(error));
         }
         let staged = outcome?;
-        let (digest, size) = writer.commit(None)?;
         let diff_id = staged.diff_id.clone();
-        let media_type = if staged.gzip { MediaType::ImageLayerGzip } else { MediaType::ImageLayer };
+        if let Some((_, expected)) = announced.filter(|(_, expected)| **expected != diff_id) {
+            return Err(Error::Mismatch { expected: expected.clone(), found: diff_id });
+        }
+        let expected = announced.and_then(|(descriptor, _)| digest_of(descriptor));
+        let (digest, size) = writer.commit(expected.as_ref())?;
         self.place(staged.folder, &diff_id)?;
-        Ok(Layer { diff_id, descriptor: descriptor(media_type, size, &digest), _pin: pin })
+        let descriptor = match announced {
+            Some((descriptor, _)) => descriptor.clone(),
+            None => descriptor(staged.compression.media_type(), size, &digest),
+        };
+        Ok(Layer { diff_id, descriptor, _pin: pin })
     }
 
     /// Makes the folder of a layer from its blob, unless it is there.
@@ -122,19 +141,19 @@ impl Layers {
         .run(|| tempfile::Builder::new().prefix("layer-").tempdir_in(&self.unfinished))?;
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .map_err(Error::io(folder.path()))?;
-        let start = fill(stream)?;
-        if start.starts_with(&ZSTD) {
-            return Err(unread(io::Error::other("it is compressed by zstd, which is not supported yet")));
-        }
-        let gzip = start.starts_with(&GZIP);
-        let stream: &mut dyn Read = if gzip { &mut MultiGzDecoder::new(stream) } else { stream };
+        let compression = Compression::of(fill(stream)?);
+        let stream: &mut dyn Read = match compression {
+            Compression::None => stream,
+            Compression::Gzip => &mut MultiGzDecoder::new(stream),
+            Compression::Zstd => &mut zstd_decoder(stream).map_err(unread)?,
+        };
         let mut tar = Digesting::new(stream);
         let mut whiteouts = Whiteouts::new(self.userxattr());
         unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))?;
         io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
         let root = File::open(folder.path()).map_err(Error::io(folder.path()))?;
         whiteouts.apply(root.as_fd())?;
-        Ok(Staged { folder, gzip, diff_id: tar.finish().1 })
+        Ok(Staged { folder, compression, diff_id: tar.finish().1 })
     }
 
     /// Gives a finished folder its name; where somebody else was quicker, theirs is as good.
@@ -182,8 +201,44 @@ impl Layers {
 /// A layer's folder before it has its name.
 struct Staged {
     folder: TempDir,
-    gzip: bool,
+    compression: Compression,
     diff_id: DiffId,
+}
+
+/// How a blob is compressed, told by its first bytes: a media type may lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    fn of(start: &[u8]) -> Self {
+        if start.starts_with(&GZIP) {
+            Self::Gzip
+        } else if start.starts_with(&ZSTD) {
+            Self::Zstd
+        } else {
+            Self::None
+        }
+    }
+
+    fn media_type(self) -> MediaType {
+        match self {
+            Self::None => MediaType::ImageLayer,
+            Self::Gzip => MediaType::ImageLayerGzip,
+            Self::Zstd => MediaType::ImageLayerZstd,
+        }
+    }
+}
+
+/// A window of at most 128 MiB, the limit of the `zstd` program: the archive does not say how much memory we use.
+fn zstd_decoder<R: BufRead>(stream: R) -> io::Result<zstd::stream::read::Decoder<'static, R>> {
+    const LARGEST_WINDOW: u32 = 27;
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
+    decoder.window_log_max(LARGEST_WINDOW)?;
+    Ok(decoder)
 }
 
 /// Passes on what it reads, and keeps a copy. An error of the copy must not be taken for one of the archive.
@@ -206,7 +261,6 @@ impl<R: Read, W: Write> Read for Tee<'_, R, W> {
 
 /// The first bytes of the stream: enough to tell how it is compressed, unless the stream is shorter.
 fn fill(stream: &mut BufReader<impl Read>) -> Result<&[u8], Error> {
-    use std::io::BufRead;
     stream.fill_buf().map_err(unread)
 }
 

@@ -135,6 +135,22 @@ pub fn reference_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations().as_ref()?.get(ANNOTATION_REF_NAME)?.parse().ok()
 }
 
+/// What a registry calls an image that may be for several platforms: the digest of what was pulled, an index perhaps, of which
+/// the store has the one manifest for this machine.
+const PULLED: &str = "io.sampan.pulled";
+
+/// The digest under which the entry's registry has it, where it came from one or went to one.
+pub fn pulled_as(entry: &Descriptor) -> Option<Digest> {
+    entry.annotations().as_ref()?.get(PULLED)?.parse().ok()
+}
+
+/// Notes the digest under which a registry has it.
+pub(crate) fn set_pulled(entry: &mut Descriptor, digest: &Digest) {
+    let mut annotations = entry.annotations().clone().unwrap_or_default();
+    annotations.insert(PULLED.to_owned(), digest.to_string());
+    entry.set_annotations(Some(annotations));
+}
+
 /// The digest that an entry names, if it is one that this store can hold.
 pub fn digest_of(entry: &Descriptor) -> Option<Digest> {
     entry.digest().to_string().parse().ok()

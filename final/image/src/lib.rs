@@ -14,7 +14,7 @@
 //! complete; 3. the index names only what is there; 4. what nothing names is removed by reachability, never by a counter.
 //!
 //! In reading order: [`digest`], [`reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`],
-//! [`lock`].
+//! [`lock`]; then [`registry`], for what comes from elsewhere.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ pub mod layers;
 pub mod layout;
 
 pub mod import;
+pub mod registry;
 pub mod remove;
 pub mod store;
 

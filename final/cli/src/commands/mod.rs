@@ -5,16 +5,21 @@ mod exec;
 mod images;
 mod import;
 mod kill;
+mod login;
 mod logs;
 mod ps;
+mod pull;
+mod push;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 #[cfg(feature = "serve")]
 mod serve;
 mod shim;
 mod start;
 mod stop;
+mod tag;
 mod volume;
 
 use std::process::ExitCode;
@@ -31,6 +36,18 @@ pub(crate) enum Command {
     Images(images::Images),
     /// Build an image from a Dockerfile
     Build(build::Build),
+    /// Get an image from a registry
+    Pull(pull::Pull),
+    /// Give an image to a registry
+    Push(push::Push),
+    /// Log in to a registry
+    Login(login::Login),
+    /// Forget a login
+    Logout(login::Logout),
+    /// Search Docker Hub, or list a registry
+    Search(search::Search),
+    /// Give an image one more name
+    Tag(tag::Tag),
     /// Remove images
     Rmi(rmi::Rmi),
     /// Create a container and start it
@@ -66,6 +83,12 @@ impl Command {
             Self::Import(command) => command.run(engine),
             Self::Images(command) => command.run(engine),
             Self::Build(command) => command.run(engine),
+            Self::Pull(command) => command.run(engine),
+            Self::Push(command) => command.run(engine),
+            Self::Login(command) => command.run(),
+            Self::Logout(command) => command.run(),
+            Self::Search(command) => command.run(),
+            Self::Tag(command) => command.run(engine),
             Self::Rmi(command) => command.run(engine),
             Self::Run(command) => command.run(engine),
             Self::Start(command) => command.run(engine),

@@ -1,0 +1,373 @@
+//! Pull: manifest, config, and the layers side by side, into the store.
+//!
+//! Order: the manifest, by tag or digest -> of an index, the manifest for the platform -> the config, which knows the DiffIDs -> the
+//! layers that are missing, some at a time, each read once on its way through digest, blob, decompression and folder -> the
+//! index of the store. What is announced is checked as it comes: a digest, a size, a DiffID that is wrong ends it, and nothing of the
+//! image is named. Layers that arrived whole stay for the next try, until a removal sweeps.
+//!
+//! See spec.md of the OCI distribution specification, "Pull"; image-index.md and manifest.md of the image specification.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Read as _;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+
+use super::download::Download;
+use super::repository::Document;
+use super::{Error, Progress, Registries, Repository};
+use crate::blobs::LARGEST_DOCUMENT;
+use crate::image::is_index;
+use crate::layers::descriptor;
+use crate::layout::{digest_of, name, set_pulled};
+use crate::{DiffId, Digest, Image, Pin, Reference, Store};
+
+/// How many layers come at the same time: as many as with Docker.
+const AT_ONCE: usize = 3;
+
+/// What an image is for: `linux/amd64`, `linux/arm64/v8`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl Default for Platform {
+    /// This machine's.
+    fn default() -> Self {
+        let architecture = oci_spec::image::Arch::default().to_string();
+        Self { os: "linux".to_owned(), architecture, variant: None }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no platform: OS/ARCHITECTURE[/VARIANT], as linux/arm64");
+        let mut parts = text.split('/');
+        let mut part = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
+        let (os, architecture, variant) = (part().ok_or_else(wrong)?, part().ok_or_else(wrong)?, part());
+        if parts.next().is_some() || text.ends_with('/') {
+            return Err(wrong());
+        }
+        // What other programs call them.
+        let architecture = match architecture.as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            _ => architecture,
+        };
+        Ok(Self { os, architecture, variant })
+    }
+}
+
+impl Platform {
+    fn fits(&self, entry: &Descriptor) -> bool {
+        entry.platform().as_ref().is_some_and(|platform| {
+            platform.os().to_string() == self.os
+                && platform.architecture().to_string() == self.architecture
+                && self.variant.as_ref().is_none_or(|variant| platform.variant().as_ref() == Some(variant))
+        })
+    }
+}
+
+/// What to pull.
+#[derive(Debug)]
+pub struct Pull<'a> {
+    /// The image.
+    pub reference: &'a Reference,
+    /// For which machine.
+    pub platform: Platform,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The image, in the store.
+    pub image: Image,
+    /// What the registry calls it: the digest of the index, or of the manifest.
+    pub digest: Digest,
+    /// Whether the store did not have it under this name.
+    pub new: bool,
+}
+
+impl Store {
+    /// Pulls an image and names it. Several may pull at once, also the same image.
+    ///
+    /// # Errors
+    /// What the registry refuses, what is not as announced, or what the store cannot do; the store names no other image then.
+    pub fn pull(
+        &self,
+        registries: &Registries,
+        pull: &Pull<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, Error> {
+        let reference = pull.reference;
+        let asked = reference.digest().map(Digest::to_string);
+        let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
+        let (repository, top) = first_to_answer(registries, reference, asked, progress)?;
+        progress.note(&format!("{asked}: Pulling from {}", reference.path()));
+        let pulled_as = top.digest.clone();
+        let document = choose(&repository, top, pull)?;
+        let manifest: ImageManifest = parse(&repository, &document, "manifest")?;
+        let pin = Arc::new(self.pin()?);
+        let config = fetch_config(self, &repository, &manifest)?;
+        let layers = pairs(&repository, &manifest, &config)?;
+        self.fetch_layers(&repository, &layers, &pin, progress)?;
+        let (digest, size) = self.blobs.put(&document.bytes)?;
+        let mut entry = descriptor(media_type(&manifest), size, &digest);
+        set_pulled(&mut entry, &pulled_as);
+        self.blobs.sync()?;
+        let before = self.resolve(&reference.to_string()).ok();
+        self.layout.change(|entries| {
+            name(entries, &entry, Some(reference));
+            Ok(())
+        })?;
+        let image = self.resolve(&reference.full())?;
+        let new = before.is_none_or(|before| before.manifest.digest() != image.manifest.digest());
+        Ok(Pulled { image, digest: pulled_as, new })
+    }
+
+    /// The references of all tags of a reference's repository.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub fn tags(&self, registries: &Registries, reference: &Reference) -> Result<Vec<Reference>, Error> {
+        let login = registries.credentials().find(reference.domain())?;
+        let name = format!("{}/{}", reference.domain(), reference.path());
+        let tags = registries.at_own_address(reference.domain(), |address| {
+            Repository::at(registries, address, reference, login.clone(), false)?.tags()
+        })?;
+        Ok(tags.iter().filter_map(|tag| format!("{name}:{tag}").parse().ok()).collect())
+    }
+
+    /// The layers that are missing, some at a time. The first error ends the others.
+    fn fetch_layers(
+        &self,
+        repository: &Repository<'_>,
+        layers: &[(&Descriptor, DiffId)],
+        pin: &Arc<Pin>,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let (stop, failed) = (AtomicBool::new(false), Mutex::new(None));
+        let next = Mutex::new(layers.iter());
+        let work = || loop {
+            let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((descriptor, diff_id)) = taken else { break };
+            let done = self.fetch_layer(repository, (descriptor, diff_id), pin, &stop, progress);
+            if let Err(error) = done {
+                // Those that are given up because of it have nothing to say.
+                if !stop.swap(true, Ordering::Relaxed) {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+                break;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(layers.len()) {
+                scope.spawn(work);
+            }
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn fetch_layer(
+        &self,
+        repository: &Repository<'_>,
+        (descriptor, diff_id): (&Descriptor, &DiffId),
+        pin: &Arc<Pin>,
+        stop: &AtomicBool,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let digest = digest_of(descriptor).ok_or_else(|| {
+            Error::answer(repository.host(), format!("{} is not sha256", descriptor.digest()))
+        })?;
+        if self.blobs.has(&digest) {
+            self.layers.ensure(&self.blobs, &digest, diff_id)?;
+            progress.end(&digest, "Already exists");
+            return Ok(());
+        }
+        progress.begin(&digest, descriptor.size());
+        let mut failed = None;
+        let download = Download::new(repository, (&digest, descriptor.size()), stop, progress, &mut failed);
+        let received =
+            self.layers.receive(&self.blobs, download, Some((descriptor, diff_id)), Arc::clone(pin));
+        // What broke the stream says more than that it broke.
+        match (received, failed) {
+            (_, Some(error)) => Err(error),
+            (received, None) => {
+                received?;
+                progress.end(&digest, "Pull complete");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The first of the registry's places that has the manifest: a mirror that has not, or is not there, is passed over.
+fn first_to_answer<'a>(
+    registries: &'a Registries,
+    reference: &Reference,
+    asked: &str,
+    progress: &dyn Progress,
+) -> Result<(Repository<'a>, Document), Error> {
+    let own = registries.addresses(reference.domain());
+    let login = registries.credentials().find(reference.domain())?;
+    let mut last = None;
+    for place in registries.places(reference) {
+        // A mirror is somebody else, who is not told our password.
+        let login = login.clone().filter(|_| own.contains(&place));
+        let repository = Repository::at(registries, &place, reference, login, false)?;
+        match repository.manifest(asked) {
+            Ok(document) => return Ok((repository, document)),
+            // An answer of the registry itself is final; no answer may mean that it speaks no TLS.
+            Err(error) if own.contains(&place) && !matches!(error, Error::Unreachable { .. }) => {
+                return Err(error);
+            }
+            Err(error) => {
+                if !own.contains(&place) {
+                    progress.note(&format!("the mirror {place} is passed over: {error}"));
+                }
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::answer(reference.domain(), "it has no address")))
+}
+
+/// Of an index the manifest for the platform; never an index in an index.
+fn choose(repository: &Repository<'_>, top: Document, pull: &Pull<'_>) -> Result<Document, Error> {
+    if !is_index(&MediaType::from(top.media_type.as_str())) && !looks_like_index(&top) {
+        return Ok(top);
+    }
+    let index: ImageIndex = parse(repository, &top, "index")?;
+    let fits = |entry: &&Descriptor| !is_index(entry.media_type()) && pull.platform.fits(entry);
+    let Some(entry) = index.manifests().iter().find(fits) else {
+        let platforms: BTreeSet<_> = index.manifests().iter().filter_map(named_platform).collect();
+        return Err(Error::Platform {
+            image: pull.reference.to_string(),
+            platform: pull.platform.to_string(),
+            has: platforms.into_iter().collect::<Vec<_>>().join(", "),
+        });
+    };
+    let document = repository.manifest(entry.digest().as_ref())?;
+    if entry.size() != document.bytes.len() as u64 {
+        return Err(Error::answer(
+            repository.host(),
+            format!("{} has not the size that the index tells", entry.digest()),
+        ));
+    }
+    if looks_like_index(&document) {
+        return Err(Error::answer(repository.host(), "an index leads to an index"));
+    }
+    Ok(document)
+}
+
+/// What it is, whatever it is called: only an index has manifests.
+fn looks_like_index(document: &Document) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(&document.bytes).ok();
+    value.is_some_and(|value| value.get("manifests").is_some())
+}
+
+fn named_platform(entry: &Descriptor) -> Option<String> {
+    let platform = entry.platform().as_ref()?;
+    let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
+    // What holds a signature or the like is for nobody's machine.
+    (os != "unknown").then(|| Platform { os, architecture, variant: platform.variant().clone() }.to_string())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    repository: &Repository<'_>,
+    document: &Document,
+    what: &str,
+) -> Result<T, Error> {
+    serde_json::from_slice(&document.bytes).map_err(|error| {
+        Error::answer(
+            repository.host(),
+            format!("{} ({}) is no {what}: {error}", document.digest, document.media_type),
+        )
+    })
+}
+
+/// The config, checked against its digest and size.
+fn fetch_config(
+    store: &Store,
+    repository: &Repository<'_>,
+    manifest: &ImageManifest,
+) -> Result<ImageConfiguration, Error> {
+    let wrong = |reason: String| Error::answer(repository.host(), reason);
+    let announced = manifest.config();
+    let digest =
+        digest_of(announced).ok_or_else(|| wrong(format!("{} is not sha256", announced.digest())))?;
+    if announced.size() > LARGEST_DOCUMENT {
+        return Err(wrong(format!("a config of {} bytes", announced.size())));
+    }
+    let bytes = if store.blobs.has(&digest) {
+        store.blobs.read(&digest)?
+    } else {
+        let mut bytes = Vec::new();
+        let (body, _) = repository.blob(&digest, 0)?;
+        body.take(announced.size() + 1).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
+        let found = Digest::of(&bytes);
+        if found != digest || bytes.len() as u64 != announced.size() {
+            return Err(wrong(format!("the config has the digest {found}, where {digest} is expected")));
+        }
+        bytes
+    };
+    let config =
+        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("{digest} is no config: {error}")))?;
+    store.blobs.put(&bytes)?;
+    Ok(config)
+}
+
+/// Each layer with the digest of its archive; one that is there twice comes once.
+fn pairs<'a>(
+    repository: &Repository<'_>,
+    manifest: &'a ImageManifest,
+    config: &ImageConfiguration,
+) -> Result<Vec<(&'a Descriptor, DiffId)>, Error> {
+    let wrong = |reason: String| Error::answer(repository.host(), reason);
+    let (layers, diff_ids) = (manifest.layers(), config.rootfs().diff_ids());
+    if layers.len() != diff_ids.len() {
+        return Err(wrong(format!("{} layers, and {} diff_ids in the config", layers.len(), diff_ids.len())));
+    }
+    let mut seen = BTreeSet::new();
+    let mut pairs = Vec::new();
+    for (layer, diff_id) in layers.iter().zip(diff_ids) {
+        let diff_id: DiffId = diff_id.parse().map_err(|_| wrong(format!("{diff_id} is no sha256 digest")))?;
+        if seen.insert(layer.digest().to_string()) {
+            pairs.push((layer, diff_id));
+        }
+    }
+    Ok(pairs)
+}
+
+fn media_type(manifest: &ImageManifest) -> MediaType {
+    manifest.media_type().clone().unwrap_or(MediaType::ImageManifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_is_two_or_three_words() {
+        for (text, shown) in [("linux/amd64", "linux/amd64"), ("linux/aarch64/v8", "linux/arm64/v8")] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown);
+        }
+        for text in ["", "linux", "linux/", "linux/arm64/v8/x", "/amd64", "linux/arm64/"] {
+            text.parse::<Platform>().unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Who we are at which registry: the addresses to try, and the tokens.
+//!
+//! A registry answers a first request with 401 and says where to get a token, and for what (`scope`). The token is good for some
+//! minutes and for that; where it has run out, there is a 401 again, and a new one is fetched. Threads that work on one repository
+//! share what was fetched.
+//!
+//! A password goes to the token service that the registry names. It is refused to one that is not encrypted where the registry is.
+//!
+//! See the distribution project's documentation, "Token authentication specification" and "OAuth2 token authentication".
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use ureq::http::{Method, Response, Uri, header};
+use ureq::{Agent, Body};
+
+use super::challenge::{self, Challenge};
+use super::http::{self, Ask, encode, send};
+use super::{Credentials, Error, Login, Settings, certificates};
+use crate::Reference;
+
+/// The host that answers for docker.io.
+const DOCKER: &str = "registry-1.docker.io";
+/// An error's text is read up to here.
+const LONGEST_ERROR: u64 = 64 << 10;
+/// A token may be long, but not that long.
+const LONGEST_TOKEN: u64 = 1 << 20;
+
+/// All registries, for one program: settings, credentials, and the connections that are open.
+#[derive(Debug)]
+pub struct Registries {
+    settings: Settings,
+    credentials: Credentials,
+    agents: Mutex<HashMap<(String, bool), Agent>>,
+}
+
+impl Registries {
+    /// With the settings of this machine and user.
+    ///
+    /// # Errors
+    /// [`Error::Settings`].
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self::with(Settings::load()?, Credentials::of_this_user()))
+    }
+
+    /// With these settings.
+    pub fn with(settings: Settings, credentials: Credentials) -> Self {
+        Self { settings, credentials, agents: Mutex::default() }
+    }
+
+    /// The file of logins.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Where to ask for an image, in this order: mirrors, then the registry itself.
+    pub(super) fn places(&self, reference: &Reference) -> Vec<String> {
+        let domain = reference.domain();
+        self.settings.mirrors(domain).map(str::to_owned).chain(self.addresses(domain)).collect()
+    }
+
+    /// The registry's own addresses: one, or an open one besides where the settings allow it.
+    pub(super) fn addresses(&self, domain: &str) -> Vec<String> {
+        let host = if domain == "docker.io" { DOCKER } else { domain };
+        let mut addresses = vec![format!("https://{host}")];
+        if self.settings.is_insecure(domain) {
+            addresses.push(format!("http://{host}"));
+        }
+        addresses
+    }
+
+    /// Does something at the first of a registry's own addresses where somebody answers.
+    pub(super) fn at_own_address<T>(
+        &self,
+        domain: &str,
+        mut act: impl FnMut(&str) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut last = None;
+        for address in self.addresses(domain) {
+            match act(&address) {
+                Err(error @ Error::Unreachable { .. }) => last = Some(error),
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::answer(domain, "it has no address")))
+    }
+
+    /// The connections to a host.
+    pub(super) fn agent(&self, uri: &Uri) -> Result<Agent, Error> {
+        let domain = http::host(uri);
+        let verify = !self.settings.is_insecure(domain);
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&(domain.to_owned(), verify)) {
+            return Ok(agent.clone());
+        }
+        let agent = http::agent(certificates::config(&self.settings, domain, verify)?);
+        agents.insert((domain.to_owned(), verify), agent.clone());
+        Ok(agent)
+    }
+}
+
+/// One registry at one address, and who we are there.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    registries: &'a Registries,
+    /// `https://HOST[:PORT]`, perhaps with a path for a mirror's.
+    pub(super) base: String,
+    uri: Uri,
+    agent: Agent,
+    pub(super) login: Option<Login>,
+    /// The header that a scope is met with.
+    known: Mutex<HashMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens none yet: the first request does. `domain` is whose login is used.
+    pub(super) fn new(registries: &'a Registries, base: &str, login: Option<Login>) -> Result<Self, Error> {
+        let uri: Uri = base.parse().map_err(|_| Error::answer(base, "this is no address"))?;
+        let agent = registries.agent(&uri)?;
+        Ok(Self { registries, base: base.to_owned(), uri, agent, login, known: Mutex::default() })
+    }
+
+    /// The host, as messages name it.
+    pub(super) fn host(&self) -> &str {
+        http::host(&self.uri)
+    }
+
+    /// Sends it with the right that `scopes` name, and again with a new token where the old one is not taken any more.
+    pub(super) fn send(&self, mut ask: Ask, scopes: &[String]) -> Result<(Response<Body>, Uri), Error> {
+        let key = scopes.join(" ");
+        let uri: Uri = ask.url.parse().map_err(|_| Error::answer(&ask.url, "this is no address"))?;
+        // An upload may lie on another host, which is told nothing and has its own connections.
+        let ours = http::same_place(&uri, &self.uri);
+        let agent = if ours { self.agent.clone() } else { self.registries.agent(&uri)? };
+        ask.authorization = if ours { self.known(&key) } else { None };
+        let (response, from) = send(&agent, &ask)?;
+        if response.status() != 401 || !ours {
+            return Ok((response, from));
+        }
+        let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
+        let challenge = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
+        let Some(challenge) = challenge else { return Ok((response, from)) };
+        let Some(authorization) = self.meet(&challenge, scopes)? else { return Ok((response, from)) };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, authorization.clone());
+        ask.authorization = Some(authorization);
+        send(&agent, &ask)
+    }
+
+    fn known(&self, key: &str) -> Option<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// The header that meets a challenge; none where it takes a login and there is none.
+    fn meet(&self, challenge: &Challenge, scopes: &[String]) -> Result<Option<String>, Error> {
+        match challenge {
+            Challenge::Basic => Ok(self.login.as_ref().and_then(basic)),
+            Challenge::Bearer { realm, service, scope } => {
+                let mut scopes = scopes.to_vec();
+                scopes.extend(
+                    scope.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>(),
+                );
+                self.token(realm, service.as_deref(), &scopes).map(|token| Some(format!("Bearer {token}")))
+            }
+        }
+    }
+
+    fn token(&self, realm: &str, service: Option<&str>, scopes: &[String]) -> Result<String, Error> {
+        let uri: Uri =
+            realm.parse().map_err(|_| Error::answer(self.host(), format!("no address: {realm:?}")))?;
+        if self.login.is_some() && uri.scheme_str() != Some("https") && self.uri.scheme_str() == Some("https")
+        {
+            let reason = format!("it asks to send the password without encryption, to {realm}");
+            return Err(Error::answer(self.host(), reason));
+        }
+        let mut fields = Vec::new();
+        fields.extend(service.map(|service| ("service", service)));
+        let ask = match &self.login {
+            Some(Login::Identity(token)) => {
+                let scope = scopes.join(" ");
+                fields.extend([
+                    ("scope", scope.as_str()),
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "sampan"),
+                    ("refresh_token", token),
+                ]);
+                let form = "application/x-www-form-urlencoded";
+                Ask::new(Method::POST, realm)
+                    .header(header::CONTENT_TYPE, form)
+                    .bytes(query(&fields).into_bytes())
+            }
+            login => {
+                fields.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
+                fields.extend(login.iter().map(|login| ("account", login.user())));
+                let separator = if realm.contains('?') { '&' } else { '?' };
+                let mut ask = Ask::get(format!("{realm}{separator}{}", query(&fields)));
+                ask.authorization = login.as_ref().and_then(basic);
+                ask
+            }
+        };
+        let (mut response, _) = send(&self.registries.agent(&uri)?, &ask)?;
+        if !response.status().is_success() {
+            return Err(self.refusal("the request for a token", &mut response));
+        }
+        let text = response.body_mut().with_config().limit(LONGEST_TOKEN).read_to_vec();
+        let answer: Option<TokenAnswer> = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let token = answer.and_then(|answer| answer.token.or(answer.access_token));
+        token.ok_or_else(|| Error::answer(http::host(&uri), "there is no token in its answer"))
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn refusal(&self, what: &str, response: &mut Response<Body>) -> Error {
+        let status = response.status();
+        let bytes = response.body_mut().with_config().limit(LONGEST_ERROR).read_to_vec().unwrap_or_default();
+        let host = self.host().to_owned();
+        let reason = words(&bytes)
+            .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
+        match status.as_u16() {
+            401 | 403 => {
+                let who = self.login.as_ref().map_or("somebody who is not logged in", Login::user).to_owned();
+                Error::Denied { host, who, reason }
+            }
+            404 => Error::Missing { host, what: what.to_owned() },
+            429 => Error::Limited { host, limit: limit(response) },
+            status => Error::Refused { host, status, what: what.to_owned(), reason },
+        }
+    }
+}
+
+/// A name and a password as a header has them.
+fn basic(login: &Login) -> Option<String> {
+    match login {
+        Login::Password { user, password } => {
+            Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+        }
+        Login::Identity(_) => None,
+    }
+}
+
+fn query(fields: &[(&str, &str)]) -> String {
+    fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
+}
+
+/// The registry's own words: `{"errors": [{"code": ..., "message": ...}]}`, or a token service's `{"details": ...}`. What could move
+/// a terminal's cursor is left out.
+fn words(bytes: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let error = value.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&value);
+    let text = ["message", "details", "error_description", "code", "error"]
+        .iter()
+        .find_map(|name| error.get(name)?.as_str());
+    let text: String = text?.chars().filter(|character| !character.is_control()).take(300).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// `ratelimit-limit: 100;w=21600`: so many in so many seconds.
+fn limit(response: &Response<Body>) -> String {
+    let header = response.headers().get("ratelimit-limit").and_then(|value| value.to_str().ok());
+    let parsed = header.and_then(|text| {
+        let (count, window) = text.split_once(";w=")?;
+        Some((count.parse::<u32>().ok()?, window.parse::<u64>().ok()?))
+    });
+    match parsed {
+        Some((count, seconds)) if seconds >= 3600 => format!(" (to {count} in {} hours)", seconds / 3600),
+        Some((count, seconds)) => format!(" (to {count} in {seconds} seconds)"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,169 @@
+//! Which registries may be spoken to without encryption, and which others stand in for one.
+//!
+//! ```toml
+//! insecure-registries = ["192.168.245.4:5000", "10.0.0.0/8"]
+//! registry-mirrors = ["https://mirror.example"]              # of docker.io
+//! [mirrors]
+//! "quay.io" = ["http://cache.example:5000"]                   # of others
+//! ```
+//!
+//! The machine's file is `/etc/sampan/config.toml`, the user's `$XDG_CONFIG_HOME/sampan/config.toml`; what both say is added up. The
+//! names of the first two are those of Docker's `daemon.json`. Loopback addresses need no entry, as with Docker.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Error;
+
+/// The machine's folder of settings.
+const MACHINE: &str = "/etc/sampan";
+
+/// What the files say of registries.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    insecure: Vec<String>,
+    mirrors: BTreeMap<String, Vec<String>>,
+    /// The folders in which certificates are looked for, by `HOST[:PORT]/`.
+    pub(crate) certificates: Vec<PathBuf>,
+}
+
+/// The part of the file that is about registries; the rest is others'.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct File {
+    insecure_registries: Vec<String>,
+    registry_mirrors: Vec<String>,
+    mirrors: BTreeMap<String, Vec<String>>,
+}
+
+impl Settings {
+    /// Reads the machine's and the user's file; one that is not there says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for one that cannot be read.
+    pub fn load() -> Result<Self, Error> {
+        let folders: Vec<_> = [Some(PathBuf::from(MACHINE)), users_folder()].into_iter().flatten().collect();
+        let mut settings = Self::default();
+        for folder in &folders {
+            let path = folder.join("config.toml");
+            match fs::read_to_string(&path) {
+                Ok(text) => settings.add(&text).map_err(|reason| Error::settings(&path, reason))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::settings(path, error)),
+            }
+        }
+        settings.certificates = folders.iter().map(|folder| folder.join("certs.d")).collect();
+        // Where a user of Docker has put them already.
+        settings.certificates.push(PathBuf::from("/etc/docker/certs.d"));
+        Ok(settings)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        self.insecure.extend(file.insecure_registries);
+        let of_docker = ("docker.io".to_owned(), file.registry_mirrors);
+        for (domain, mirrors) in file.mirrors.into_iter().chain([of_docker]) {
+            for mirror in &mirrors {
+                if !mirror.starts_with("https://") && !mirror.starts_with("http://") {
+                    return Err(format!("the mirror {mirror:?} begins with neither https:// nor http://"));
+                }
+            }
+            self.mirrors.entry(domain).or_default().extend(mirrors);
+        }
+        Ok(())
+    }
+
+    /// Whether the registry of this domain may be spoken to without encryption, or with a certificate that nobody vouches for.
+    pub(crate) fn is_insecure(&self, domain: &str) -> bool {
+        let host = host_of(domain);
+        let address: Option<IpAddr> = host.parse().ok();
+        host == "localhost"
+            || address.is_some_and(|address| address.is_loopback())
+            || self.insecure.iter().any(|entry| {
+                entry == domain || entry == host || address.is_some_and(|address| covers(entry, address))
+            })
+    }
+
+    /// The addresses to try before the registry itself, without a slash at their ends.
+    pub(crate) fn mirrors(&self, domain: &str) -> impl Iterator<Item = &str> {
+        self.mirrors.get(domain).into_iter().flatten().map(|url| url.trim_end_matches('/'))
+    }
+}
+
+/// `$XDG_CONFIG_HOME/sampan`, or `~/.config/sampan`.
+fn users_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| Path::new(value).is_absolute());
+    let config = set("XDG_CONFIG_HOME").map(PathBuf::from);
+    Some(config.or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")))?.join("sampan"))
+}
+
+/// The host without the port; an IPv6 address without its brackets.
+fn host_of(domain: &str) -> &str {
+    match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => domain.split(':').next().unwrap_or(domain),
+    }
+}
+
+/// Whether an entry `ADDRESS/BITS` holds the address.
+fn covers(entry: &str, address: IpAddr) -> bool {
+    let Some((network, bits)) = entry.split_once('/') else { return false };
+    let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
+        IpAddr::V6(v6) => (u128::from(v6), 128),
+    };
+    let ((network, width), (address, own)) = (number(network), number(address));
+    // Shifting by all of the bits would keep them: 0 bits cover everything.
+    width == own && bits <= width && (bits == 0 || (network ^ address) >> (128 - bits) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let mut settings = Settings::default();
+        settings.add(text).unwrap();
+        settings
+    }
+
+    #[test]
+    fn a_registry_is_insecure_by_name_by_network_or_on_this_machine() {
+        let settings = settings(r#"insecure-registries = ["a.example:5000", "b.example", "10.0.0.0/8"]"#);
+        for domain in [
+            "a.example:5000",
+            "b.example:1",
+            "b.example",
+            "10.9.8.7:5000",
+            "127.0.0.1:5000",
+            "localhost",
+            "[::1]:5000",
+        ] {
+            assert!(settings.is_insecure(domain), "{domain}");
+        }
+        for domain in ["a.example", "a.example:5001", "11.0.0.1", "docker.io", "localhost.example"] {
+            assert!(!settings.is_insecure(domain), "{domain}");
+        }
+    }
+
+    #[test]
+    fn mirrors_of_docker_io_have_a_name_of_their_own() {
+        let text = "bip = \"10.0.0.1/16\"\nregistry-mirrors = [\"https://m.example/\"]\n[mirrors]\n\"quay.io\" = [\"http://c:5000\"]";
+        let settings = settings(text);
+        assert_eq!(settings.mirrors("docker.io").collect::<Vec<_>>(), ["https://m.example"]);
+        assert_eq!(settings.mirrors("quay.io").collect::<Vec<_>>(), ["http://c:5000"]);
+        assert_eq!(settings.mirrors("other.example").count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused() {
+        Settings::default().add("registry-mirrors = [\"m.example\"]").unwrap_err();
+        Settings::default().add("insecure-registries = 5").unwrap_err();
+    }
+}
