@@ -31,6 +31,8 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// The environment, as `NAME=value`. Nothing is added to it.
     pub env: Vec<OsString>,
+    /// Beyond this chapter: how many descriptors from 3 on are the command's too.
+    pub kept: u16,
 }
 
 impl Command {
@@ -42,7 +44,7 @@ impl Command {
             entry.push(term);
             env.push(entry);
         }
-        Self { args: args.to_vec(), env }
+        Self { args: args.to_vec(), env, kept: 0 }
     }
 
     /// Becomes the command. Does not come back when that succeeds.
@@ -55,7 +57,7 @@ impl Command {
         let name = self.args.first().ok_or_else(|| Error::NoCommand(OsString::new()))?;
         let args = c_strings(&self.args)?;
         let env = c_strings(&self.env)?;
-        close_on_exec_from(3)?;
+        close_on_exec_from(3 + RawFd::from(self.kept))?;
         let mut refused = None;
         for path in self.candidates(name) {
             let file = c_string(&path)?;
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     fn candidates(name: &str, env: &[&str]) -> Vec<OsString> {
-        Command { args: vec![name.into()], env: env.iter().map(OsString::from).collect() }
+        Command { args: vec![name.into()], env: env.iter().map(OsString::from).collect(), kept: 0 }
             .candidates(OsStr::new(name))
     }
 
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_nul_byte_is_an_error_and_no_panic() {
-        let command = Command { args: vec!["a\0b".into()], env: vec![] };
+        let command = Command { args: vec!["a\0b".into()], env: vec![], kept: 0 };
         assert!(matches!(command.exec(), Err(Error::Argument(_))));
     }
 }

@@ -79,6 +79,26 @@ impl Created {
         }
     }
 
+    /// Beyond this chapter: lets it go on from where it waits ([`crate::InitEnd::wait_to_proceed`]) and comes back at once. It may
+    /// wait there more than once.
+    ///
+    /// # Errors
+    /// [`Error::Init`] where it had failed by then; it is reaped then.
+    pub fn release(&self) -> Result<(), Error> {
+        match self.send(ToInit::Proceed) {
+            Err(Error::Step(error)) if error.errno() == Some(nix::errno::Errno::EPIPE) => {}
+            other => return other,
+        }
+        // It has ended before it came to listen: what it said is still to be read.
+        loop {
+            match self.receive()? {
+                Some(FromInit::Failed(error)) => return Err(self.running.reap_failed(error)),
+                Some(_) => {}
+                None => return Err(Error::InitEnded(self.running.reap()?)),
+            }
+        }
+    }
+
     /// Kills and reaps it.
     ///
     /// # Errors

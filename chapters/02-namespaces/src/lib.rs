@@ -10,7 +10,7 @@
 //! does meanwhile: [`plan`], [`terminal`], [`foreground`]. And a second process in it: [`mod@join`].
 //!
 //! Beyond this chapter, for the engine: [`Config::into_cgroup`] and [`Rootfs::Mounted`] (chapters 3 and 4), [`Join`] with a single
-//! namespace's descriptor, [`TimeOffset`], [`mounts::Source::Detached`], [`Created::wait_ready`].
+//! namespace's descriptor, [`TimeOffset`], [`mounts::Source::Detached`], [`Created::wait_ready`], [`Created::release`].
 //!
 //! Beyond this chapter: [`files_of_ids`], [`in_root`].
 //!

@@ -13,7 +13,7 @@
 //! [`entrance`], [`stats`], [`remove`].
 //!
 //! Beside the story: [`size`], [`error`], [`hints`]. Beyond this chapter: [`hugetlb`], [`subtree`] for ordinary users,
-//! [`Cgroup::create_at`] for OCI's paths.
+//! [`Cgroup::create_at`] for OCI's paths, [`everyone`] for a signal to all.
 
 #![forbid(unsafe_code)]
 
@@ -36,6 +36,7 @@ pub mod remove;
 pub mod stats;
 
 pub mod error;
+pub mod everyone;
 pub mod hints;
 pub mod hugetlb;
 pub mod size;

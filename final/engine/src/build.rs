@@ -86,6 +86,7 @@ impl Engine {
             stdio: stdio()?,
             network: prepared.network.for_init(),
             init: false,
+            options: sampan_runtime::Options::default(),
         })?;
         let link = match prepared.network.attach(config, created.pid(), folder) {
             Ok(link) => link,

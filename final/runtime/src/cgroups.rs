@@ -36,19 +36,31 @@ pub(crate) fn create(id: &str, linux: &Linux) -> Result<Option<Cgroup>, Error> {
     }
 }
 
-/// Finds the cgroup of a container that was created; none where it went without.
+/// Finds the cgroup of a container that was created, or one `below` it; none where the container went without.
 ///
 /// # Errors
 /// Chapter 3's.
-pub(crate) fn open(id: &str, linux: &Linux) -> Result<Option<Cgroup>, Error> {
+pub fn open(id: &str, linux: &Linux, below: Option<&Path>) -> Result<Option<Cgroup>, Error> {
     check(linux.cgroups_path().as_deref())?;
-    let opened =
-        Hierarchies::find(Path::new("/proc/self")).and_then(|hierarchies| match linux.cgroups_path() {
-            Some(path) => Cgroup::open_at(&hierarchies, relative(path)),
-            None => Cgroup::open(&hierarchies, id),
-        });
+    let path = match linux.cgroups_path() {
+        Some(path) => relative(path).to_owned(),
+        None => Path::new(::cgroups::cgroup::FOLDER).join(id),
+    };
+    let path = match below {
+        None => path,
+        Some(below) => {
+            // runc's `controller:path` names one hierarchy; here it is the same path in all that have it.
+            let text = below.to_string_lossy();
+            let below = Path::new(text.rsplit(':').next().unwrap_or_default()).to_owned();
+            check(Some(&below))?;
+            path.join(relative(&below))
+        }
+    };
+    let opened = Hierarchies::find(Path::new("/proc/self"))
+        .and_then(|hierarchies| Cgroup::open_at(&hierarchies, &path));
     match opened {
         Ok(cgroup) => Ok(Some(cgroup)),
+        Err(error @ ::cgroups::Error::NoSuchCgroup(_)) if below.is_some() => Err(error.into()),
         Err(::cgroups::Error::NoHierarchy | ::cgroups::Error::NoSuchCgroup(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }

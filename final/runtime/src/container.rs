@@ -46,6 +46,9 @@ impl Container {
         if !std::mem::take(&mut self.wants_terminal) {
             return Ok(None);
         }
+        if let Some(terminal) = self.created.take_terminal() {
+            return Ok(Some(terminal));
+        }
         self.created.wait_ready()?;
         Ok(self.created.take_terminal())
     }
@@ -65,6 +68,35 @@ impl Container {
         }
         match self.created.proceed() {
             Ok(running) => Started::new(running, self.cgroup),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = self.cgroup.map(Cgroup::remove);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Waits until the init process has set up everything that it can before the start.
+    ///
+    /// # Errors
+    /// What it met. The container and its cgroup are gone then.
+    pub fn ready(&mut self) -> Result<(), Error> {
+        let ready = self.created.wait_ready();
+        if ready.is_err() {
+            // The first error is the one to tell.
+            let _ = self.cgroup.take().map(Cgroup::remove);
+        }
+        Ok(ready?)
+    }
+
+    /// Leaves the init process at its FIFO ([`Options::fifo`](crate::Options::fifo)): from here on the container outlives this
+    /// process. After [`Container::ready`].
+    ///
+    /// # Errors
+    /// The step that failed. The container and its cgroup are gone then.
+    pub fn detach(self) -> Result<(), Error> {
+        match self.created.release() {
+            Ok(()) => Ok(()),
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = self.cgroup.map(Cgroup::remove);

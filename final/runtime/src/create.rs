@@ -18,7 +18,7 @@ use crate::container::Container;
 use crate::devices::Devices;
 use crate::init::{Init, Root, Wait};
 use crate::namespaces::Namespaces;
-use crate::program::Program;
+use crate::program::{Around, Program};
 use crate::stdio::Prepared;
 use crate::{Error, cgroups, mounts};
 
@@ -39,6 +39,26 @@ pub struct Create<'a> {
     pub network: Network,
     /// Whether pid 1 is an init process of ours that reaps orphans and forwards signals (Docker's `--init`).
     pub init: bool,
+    /// What runc's command line says, and no configuration.
+    pub options: Options,
+}
+
+/// What is asked for beside the configuration, as runc's flags have it.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Stay in the caller's session keyring (`--no-new-keyring`).
+    pub keep_keyring: bool,
+    /// Leave the old root mounted beneath the new one, where it cannot be swapped: the first root of a machine, a ramdisk (`--no-pivot`).
+    pub no_pivot: bool,
+    /// How many descriptors from 3 on are the program's too (`--preserve-fds`).
+    pub preserve_fds: u16,
+    /// `linux.cgroupsPath` is `slice:prefix:name`, for systemd (`--systemd-cgroup`).
+    pub systemd_cgroup: bool,
+    /// That no cgroup can be made is an error also where no limit is asked for (`--rootless false`).
+    pub needs_cgroup: bool,
+    /// The container outlives this process. It is started by whoever writes a byte into this FIFO, which is open for reading and
+    /// writing, once [`Container::detach`] has left it there.
+    pub fifo: Option<OwnedFd>,
 }
 
 /// Where the root file system comes from.
@@ -84,51 +104,38 @@ pub enum Network {
 }
 
 /// Makes a container out of `create`: namespaces, cgroup, and an init process that mounts at once and then waits for
-/// [`Container::start`]. Nothing is left behind where it fails.
+/// [`Container::start`], or for [`Container::detach`] where [`Options::fifo`] is given. Nothing is left behind where it fails.
 ///
 /// The calling process must have one thread. The container dies with that thread (`PR_SET_PDEATHSIG`), except where it becomes
-/// a program that is set-user-id: the kernel forgets it then.
+/// a program that is set-user-id: the kernel forgets it then. A container with a FIFO dies with it as long as it was not detached.
 ///
 /// # Errors
 /// [`Error::Config`] before anything is changed; else the step that failed.
 pub fn create(create: Create<'_>) -> Result<Container, Error> {
-    build(create, None)
-}
-
-/// The same for a container that outlives this process and is started by whoever writes a byte into `fifo`, which is open for
-/// reading and writing. Comes back when the init process waits for that. The terminal's master end comes along.
-///
-/// # Errors
-/// As for [`create()`], and what the init process met.
-pub fn create_detached(create: Create<'_>, fifo: OwnedFd) -> Result<(Container, Option<OwnedFd>), Error> {
-    let mut container = build(create, Some(fifo))?;
-    match container.created.wait_ready() {
-        Ok(()) => {
-            let terminal = container.created.take_terminal();
-            Ok((container, terminal))
-        }
-        Err(error) => {
-            // The first error is the one to tell.
-            let _ = container.cgroup.map(Cgroup::remove);
-            Err(error.into())
-        }
-    }
-}
-
-fn build(create: Create<'_>, fifo: Option<OwnedFd>) -> Result<Container, Error> {
-    let Create { id, spec, bundle, rootfs, stdio, network, init } = create;
+    let Create { id, spec, bundle, rootfs, stdio, network, init, options } = create;
     let missing = |field| Error::config(field, "it is missing");
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
     let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
     refuse_unsupported(spec, linux)?;
     let namespaces = Namespaces::new(linux)?;
-    let program = Program::new(process, linux.seccomp().as_ref(), fifo.is_none())?;
+    let program = Program::new(
+        process,
+        linux.seccomp().as_ref(),
+        &Around {
+            die_with_parent: options.fifo.is_none(),
+            keep_keyring: options.keep_keyring,
+            preserve_fds: options.preserve_fds,
+        },
+    )?;
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
     let (root, mapped) = new_root(rootfs, &root_path, &namespaces)?;
     let gate = gate(&network)?;
     let wants_terminal = matches!(stdio, Stdio::Terminal(_));
     let cgroup = cgroups::create(id, linux)?;
+    if cgroup.is_none() && options.needs_cgroup {
+        return Err(Error::config("linux.cgroupsPath", "this user may make no cgroup here"));
+    }
     let made = |gate: Option<&OwnedFd>| {
         let init = Init {
             entrance: cgroup.as_ref().map(Cgroup::entrance).transpose()?,
@@ -146,7 +153,7 @@ fn build(create: Create<'_>, fifo: Option<OwnedFd>) -> Result<Container, Error> 
             network,
             program,
             reaper: init,
-            wait: match fifo {
+            wait: match options.fifo {
                 Some(fifo) => Wait::Fifo(fifo),
                 None => Wait::Runtime(gate.map(copy).transpose()?),
             },
@@ -169,7 +176,7 @@ fn build(create: Create<'_>, fifo: Option<OwnedFd>) -> Result<Container, Error> 
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     let process = spec.process().as_ref();
     let asked = [
-        ("hooks", spec.hooks().is_some()),
+        ("hooks", spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.personality", linux.personality().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),

@@ -6,11 +6,13 @@
 //!
 //! Order: oom_score_adj, for a moment this process's own -> cgroup -> namespaces -> standard descriptors -> the same restrictions as the first process -> exec.
 
+use std::path::PathBuf;
+
 use ::namespaces::{Config, join};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
-use crate::program::Program;
+use crate::program::{Around, Program};
 use crate::stdio::Prepared;
 use crate::{Error, Started, Stdio, cgroups, process};
 
@@ -27,6 +29,19 @@ pub struct Exec<'a> {
     pub process: &'a Process,
     /// What it reads from and writes to.
     pub stdio: Stdio,
+    /// What runc's command line says beside that.
+    pub options: ExecOptions,
+}
+
+/// What is asked for beside the process, as runc's flags have it.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// It outlives this process (`--detach`).
+    pub detach: bool,
+    /// How many descriptors from 3 on are the program's too (`--preserve-fds`).
+    pub preserve_fds: u16,
+    /// A cgroup below the container's (`--cgroup`), which is there.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Starts it; comes back when the program runs (execve succeeded). The calling process must have one thread, and the new process
@@ -36,12 +51,14 @@ pub struct Exec<'a> {
 /// What it met on the way, with Docker's exit status.
 pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let linux = exec.spec.linux().as_ref().ok_or_else(|| Error::config("linux", "it is missing"))?;
-    let program = Program::new(exec.process, linux.seccomp().as_ref(), true)?;
+    let ExecOptions { detach, preserve_fds, cgroup: below } = exec.options;
+    let around = Around { die_with_parent: !detach, keep_keyring: false, preserve_fds };
+    let program = Program::new(exec.process, linux.seccomp().as_ref(), &around)?;
     let stdio = Prepared::new(exec.stdio);
-    let cgroup = cgroups::open(exec.id, linux)?;
+    let cgroup = cgroups::open(exec.id, linux, below.as_deref())?;
     let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;
     let into_cgroup = cgroup.as_ref().map(::cgroups::Cgroup::directory).transpose()?.flatten();
-    let config = Config { into_cgroup, die_with_parent: true, ..Config::default() };
+    let config = Config { into_cgroup, die_with_parent: !detach, ..Config::default() };
     // Inherited: inside, marked against the container's eyes, the process could not write it in a user namespace.
     let own = process::oom_score_adj(program.oom_score_adj)?;
     let created = join(Pid::from_raw(exec.pid), config, |end| {

@@ -87,7 +87,7 @@ impl Init {
     /// The stage that failed.
     pub(crate) fn run(mut self, end: &mut InitEnd) -> Result<Infallible, StageError> {
         let in_user_namespace = self.new.contains(&Kind::User);
-        process::keyring().map_err(StageError::at("keyring"))?;
+        self.program.keyring().map_err(StageError::at("keyring"))?;
         process::oom_score_adj(self.program.oom_score_adj).map_err(StageError::at("oom_score_adj"))?;
         if let Some(entrance) = self.entrance.take() {
             entrance.enter().map_err(StageError::at("cgroup"))?;
@@ -113,6 +113,8 @@ impl Init {
             Wait::Fifo(fifo) => {
                 self.program.look_up()?;
                 end.ready()?;
+                // As long as nobody knows of this process it ends with the runtime process.
+                end.wait_to_proceed()?;
                 wait_for_writer(fifo).map_err(StageError::at("start"))?;
             }
         }

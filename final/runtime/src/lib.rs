@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `namespaces` | `linux.namespaces`, `uidMappings` | chapter 2 |
 //! | `mounts`, `masked`, `devices` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices` | chapters 2 and 4 |
-//! | `cgroups` | `linux.resources`, `cgroupsPath` | chapter 3 |
+//! | [`cgroups`] | `linux.resources`, `cgroupsPath` | chapter 3 |
 //! | `stdio` | `process.terminal` | chapter 2 |
 //! | [`capabilities`], [`seccomp`], `process` | `process`, `linux.seccomp` | here |
 //!
@@ -26,7 +26,7 @@ pub mod create;
 mod init;
 mod program;
 
-mod cgroups;
+pub mod cgroups;
 mod devices;
 mod masked;
 mod mounts;
@@ -45,8 +45,8 @@ pub mod hints;
 pub mod own_exe;
 
 pub use container::{Container, Ended, Started};
-pub use create::{Create, Network, Rootfs, Stdio, WindowSize, create, create_detached};
+pub use create::{Create, Network, Options, Rootfs, Stdio, WindowSize, create};
 pub use defaults::Defaults;
 pub use error::Error;
-pub use exec::{Exec, exec};
+pub use exec::{Exec, ExecOptions, exec};
 pub use hints::HINTS;

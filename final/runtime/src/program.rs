@@ -36,6 +36,16 @@ pub(crate) struct Program {
     filter: Option<Filter>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) die_with_parent: bool,
+    keep_keyring: bool,
+}
+
+/// What is said of a program beside the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    pub(crate) die_with_parent: bool,
+    pub(crate) keep_keyring: bool,
+    /// How many descriptors from 3 on are the program's too.
+    pub(crate) preserve_fds: u16,
 }
 
 impl Program {
@@ -46,12 +56,16 @@ impl Program {
     pub(crate) fn new(
         process: &Process,
         seccomp: Option<&LinuxSeccomp>,
-        die_with_parent: bool,
+        around: &Around,
     ) -> Result<Self, Error> {
         process::check(process)?;
         let texts = |list: &Option<Vec<String>>| list.iter().flatten().map(OsString::from).collect();
         Ok(Self {
-            command: Command { args: texts(process.args()), env: texts(process.env()) },
+            command: Command {
+                args: texts(process.args()),
+                env: texts(process.env()),
+                kept: around.preserve_fds,
+            },
             cwd: process.cwd().clone(),
             user: process.user().clone(),
             capabilities: Sets::new(process.capabilities().as_ref()),
@@ -59,8 +73,17 @@ impl Program {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: seccomp.map(seccomp::compile).transpose()?,
             oom_score_adj: process.oom_score_adj(),
-            die_with_parent,
+            die_with_parent: around.die_with_parent,
+            keep_keyring: around.keep_keyring,
         })
+    }
+
+    /// A session keyring of its own, unless the caller's is wanted.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub(crate) fn keyring(&self) -> Result<(), StepError> {
+        if self.keep_keyring { Ok(()) } else { process::keyring() }
     }
 
     // ANCHOR: restrict

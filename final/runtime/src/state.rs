@@ -1,18 +1,31 @@
 //! What is kept of a container between two commands: `<root>/<id>/state.json`, the configuration, and the FIFO of `start`.
 //!
-//! Nothing says "running" in the file: a status that is written can be wrong. The process says it: gone is stopped, waiting at the
-//! FIFO is created, else running. A number may be another process's by now, so the time of its start is kept with it.
+//! Nothing says "running" in a file: a status that is written can be wrong. It is asked for:
 //!
-//! See runtime-spec: runtime.md, "State"; proc_pid_stat(5), field 22.
+//! ```text
+//! somebody holds the folder's lock     creating (or being deleted)
+//! the process is gone                  stopped
+//! the FIFO of `start` is there         created
+//! the cgroup is frozen                 paused
+//! else                                 running
+//! ```
+//!
+//! A process's number may be another's by now, so the time of its start is kept with it. The lock is flock(2)'s: the kernel takes it
+//! from whoever is killed, so that a create that was is told from one that goes on.
+//!
+//! See runtime-spec: runtime.md, "State"; proc_pid_stat(5), field 22; flock(2).
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use cgroups::FreezerState;
 use nix::unistd::geteuid;
 use oci_spec::runtime::Spec;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use step::step;
 
@@ -31,9 +44,12 @@ pub(crate) struct Store {
 pub(crate) struct Record {
     pub(crate) oci_version: String,
     pub(crate) id: String,
+    /// 0 until there is one.
     pub(crate) pid: i32,
     pub(crate) bundle: PathBuf,
-    pub(crate) annotations: std::collections::HashMap<String, String>,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) created: jiff::Timestamp,
+    pub(crate) annotations: HashMap<String, String>,
     /// Field 22 of `/proc/PID/stat`.
     pub(crate) start_time: u64,
 }
@@ -42,21 +58,52 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
+    Creating,
     Created,
     Running,
+    Paused,
     Stopped,
 }
 
-/// The specification's state, with runc's additions left out.
+impl Status {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The specification's state, with what runc adds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Shown<'a> {
     oci_version: &'a str,
-    id: &'a str,
-    pid: i32,
-    status: Status,
-    bundle: &'a Path,
-    annotations: &'a std::collections::HashMap<String, String>,
+    pub(crate) id: &'a str,
+    pub(crate) pid: i32,
+    pub(crate) status: Status,
+    pub(crate) bundle: &'a Path,
+    rootfs: &'a Path,
+    pub(crate) created: jiff::Timestamp,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    annotations: &'a HashMap<String, String>,
+    pub(crate) owner: String,
+}
+
+/// The folder of a container that is being created, locked. Whoever is killed has no lock any more.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    lock: File,
+}
+
+impl Reserved {
+    /// From here on it is what its process is. The init process has a copy of the descriptor, so closing it is not enough.
+    pub(crate) fn unlock(self) -> io::Result<()> {
+        Ok(flock(&self.lock, FlockOperation::Unlock)?)
+    }
 }
 
 impl Store {
@@ -72,27 +119,58 @@ impl Store {
     }
 
     /// Takes the id, for whoever is first: of two processes one makes the directory.
-    pub(crate) fn reserve(&self, id: &str) -> anyhow::Result<PathBuf> {
+    pub(crate) fn reserve(&self, id: &str) -> anyhow::Result<Reserved> {
         let folder = self.folder(id)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.root)
-            .with_context(|| format!("cannot make {:?}", self.root))?;
-        step(
+        let reserved = step(
             "mkdir",
             format_args!("{}", folder.display()),
             "the container's state; of two of one name one comes too late",
         )
-        .run(|| fs::DirBuilder::new().mode(0o700).create(&folder))
-        .map_err(|error| {
-            if error.errno() == Some(nix::errno::Errno::EEXIST) {
-                anyhow::anyhow!("a container {id} is there already: `sampan-runtime delete {id}` removes it")
-            } else {
-                error.into()
+        .run(|| {
+            loop {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
+                match fs::DirBuilder::new().mode(0o700).create(&folder) {
+                    // The last container has just taken the root along.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => return other,
+                }
             }
-        })?;
-        Ok(folder)
+        });
+        match reserved {
+            Err(error) if error.errno() == Some(nix::errno::Errno::EEXIST) => {
+                bail!("container with id {id} exists already: `sampan-runtime delete {id}` removes it")
+            }
+            other => other?,
+        }
+        self.lock(id)?.with_context(|| format!("container {id} was deleted while it was created"))
+    }
+
+    /// The lock of a container's folder; none where another command has it.
+    pub(crate) fn lock(&self, id: &str) -> anyhow::Result<Option<Reserved>> {
+        let folder = self.folder(id)?;
+        let lock = File::open(&folder).with_context(|| format!("cannot open {folder:?}"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Reserved { lock })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno).with_context(|| format!("cannot lock {folder:?}")),
+        }
+    }
+
+    fn is_locked(&self, id: &str) -> anyhow::Result<bool> {
+        let Ok(folder) = File::open(self.folder(id)?) else { return Ok(false) };
+        Ok(flock(&folder, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
+    /// The ids of all containers, sorted.
+    pub(crate) fn ids(&self) -> anyhow::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| format!("cannot read {:?}", self.root))?,
+        };
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut ids: Vec<_> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        ids.sort();
+        Ok(ids)
     }
 
     pub(crate) fn folder(&self, id: &str) -> anyhow::Result<PathBuf> {
@@ -103,25 +181,33 @@ impl Store {
         Ok(self.root.join(id))
     }
 
-    pub(crate) fn write(&self, record: &Record, spec: &Spec) -> anyhow::Result<()> {
-        let folder = self.folder(&record.id)?;
-        for (name, text) in
-            [("config.json", serde_json::to_vec(spec)?), ("state.json", serde_json::to_vec(record)?)]
-        {
-            // Renamed into place: a reader sees all of it or nothing.
-            let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
-            fs::write(&new, text)
-                .and_then(|()| fs::rename(&new, &path))
-                .with_context(|| format!("cannot write {path:?}"))?;
-        }
-        Ok(())
+    pub(crate) fn write_spec(&self, id: &str, spec: &Spec) -> anyhow::Result<()> {
+        self.put(id, "config.json", &serde_json::to_vec(spec)?)
+    }
+
+    pub(crate) fn write(&self, record: &Record) -> anyhow::Result<()> {
+        self.put(&record.id, "state.json", &serde_json::to_vec(record)?)
+    }
+
+    /// Renamed into place: a reader sees all of it or nothing.
+    fn put(&self, id: &str, name: &str, text: &[u8]) -> anyhow::Result<()> {
+        let folder = self.folder(id)?;
+        let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
+        fs::write(&new, text)
+            .and_then(|()| fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {path:?}"))
     }
 
     pub(crate) fn read(&self, id: &str) -> anyhow::Result<Record> {
         let path = self.folder(id)?.join("state.json");
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{path:?} is damaged")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("there is no container {id}"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.folder(id)?.is_dir() {
+                    bail!("container {id} is half made: `sampan-runtime delete --force {id}` removes it");
+                }
+                bail!("container {id} does not exist")
+            }
             Err(error) => Err(error).with_context(|| format!("cannot read {path:?}")),
         }
     }
@@ -133,24 +219,55 @@ impl Store {
     }
 
     pub(crate) fn status(&self, record: &Record) -> anyhow::Result<Status> {
-        if start_time(record.pid) != Some(record.start_time) {
+        if self.is_locked(&record.id)? {
+            return Ok(Status::Creating);
+        }
+        if !record.lives() {
             return Ok(Status::Stopped);
         }
-        let waits = self.folder(&record.id)?.join(FIFO).exists();
-        Ok(if waits { Status::Created } else { Status::Running })
+        if self.folder(&record.id)?.join(FIFO).exists() {
+            return Ok(Status::Created);
+        }
+        Ok(if self.is_paused(record) { Status::Paused } else { Status::Running })
     }
 
-    pub(crate) fn show(&self, record: &Record) -> anyhow::Result<String> {
+    fn is_paused(&self, record: &Record) -> bool {
+        let cgroup = self.cgroup(&record.id).ok().flatten();
+        cgroup.is_some_and(|cgroup| cgroup.freezer_state().is_ok_and(|state| state != FreezerState::Thawed))
+    }
+
+    /// The container's cgroup; none where it has none, or none any more.
+    pub(crate) fn cgroup(&self, id: &str) -> anyhow::Result<Option<cgroups::Cgroup>> {
+        let spec = self.spec(id)?;
+        let Some(linux) = spec.linux() else { return Ok(None) };
+        Ok(sampan_runtime::cgroups::open(id, linux, None)?)
+    }
+
+    pub(crate) fn show<'a>(&self, record: &'a Record) -> anyhow::Result<Shown<'a>> {
         let status = self.status(record)?;
-        let shown = Shown {
+        Ok(Shown {
             oci_version: &record.oci_version,
             id: &record.id,
             pid: if status == Status::Stopped { 0 } else { record.pid },
             status,
             bundle: &record.bundle,
+            rootfs: &record.rootfs,
+            created: record.created,
             annotations: &record.annotations,
-        };
-        Ok(serde_json::to_string_pretty(&shown)?)
+            owner: String::new(),
+        })
+    }
+
+    /// The name of the user to whom the container belongs, or his number.
+    pub(crate) fn owner(&self, id: &str) -> anyhow::Result<String> {
+        let uid = fs::metadata(self.folder(id)?)?.uid();
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let name = users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        });
+        Ok(name.unwrap_or_else(|| format!("#{uid}")))
     }
 
     pub(crate) fn remove(&self, id: &str) -> anyhow::Result<()> {
@@ -159,6 +276,13 @@ impl Store {
         // The last one takes the root along; a root that somebody else uses is not empty.
         let _ = fs::remove_dir(&self.root);
         Ok(())
+    }
+}
+
+impl Record {
+    /// Whether its process is the one that was started.
+    pub(crate) fn lives(&self) -> bool {
+        self.pid > 0 && start_time(self.pid) == Some(self.start_time)
     }
 }
 

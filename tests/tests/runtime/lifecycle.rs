@@ -22,11 +22,11 @@ pub(super) fn tests() -> Vec<Test> {
             needs: ROOT,
             run: a_created_one_can_be_deleted,
         },
-        Test { name: "runtime::errors_have_dockers_status", needs: ROOT, run: errors_have_dockers_status },
+        Test { name: "runtime::errors_have_runcs_status", needs: ROOT, run: errors_have_runcs_status },
         Test {
-            name: "runtime::user_errors_have_dockers_status",
+            name: "runtime::user_errors_have_runcs_status",
             needs: USER,
-            run: |host| errors_have_dockers_status(&host.as_user()),
+            run: |host| errors_have_runcs_status(&host.as_user()),
         },
         Test {
             name: "runtime::what_cannot_be_is_refused_before_anything_is_made",
@@ -96,11 +96,11 @@ fn a_created_one_can_be_deleted(host: &Host) -> Outcome {
     Ok(())
 }
 
-fn errors_have_dockers_status(host: &Host) -> Outcome {
+fn errors_have_runcs_status(host: &Host) -> Outcome {
     for (command, code, said) in [
-        (&["/nope"][..], 127, "no command \"/nope\""),
-        (&["nope"], 127, "no command \"nope\""),
-        (&["/etc/passwd"], 126, "execve"),
+        (&["/nope"][..], 1, "no command \"/nope\""),
+        (&["nope"], 1, "no command \"nope\""),
+        (&["/etc/passwd"], 1, "execve"),
         (&["/bin/sh", "-c", "exit 9"], 9, ""),
     ] {
         let bundle = Bundle::new(host, command, |_| {})?;
@@ -109,7 +109,7 @@ fn errors_have_dockers_status(host: &Host) -> Outcome {
         assert!(!bundle.state.exists(), "nothing is left: {command:?}");
     }
     let bundle = Bundle::new(host, &["nope"], |_| {})?;
-    assert!(bundle.call(&["create", "c"])?.expect(127)?.stderr.contains("no command"));
+    assert!(bundle.call(&["create", "c"])?.expect(1)?.stderr.contains("no command"));
     assert!(!bundle.state.exists());
     Ok(())
 }
@@ -129,7 +129,7 @@ fn refused(host: &Host) -> Outcome {
     ];
     for (field, edit) in edits {
         let bundle = Bundle::new(host, &["/bin/true"], edit)?;
-        let output = bundle.run()?.expect(125)?;
+        let output = bundle.run()?.expect(1)?;
         assert!(output.stderr.starts_with(&format!("error: config: {field}")), "{output:?}");
     }
     Ok(())

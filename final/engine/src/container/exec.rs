@@ -50,6 +50,7 @@ impl Engine {
             spec: &spec,
             process: &process_spec,
             stdio,
+            options: sampan_runtime::ExecOptions::default(),
         })?)
     }
 

@@ -110,6 +110,7 @@ fn start(engine: &Engine, mut container: Container) -> Result<Held, Error> {
         stdio,
         network: prepared.network.for_init(),
         init: container.config.init,
+        options: sampan_runtime::Options::default(),
     })?;
     let address = prepared.network.address();
     let link = match prepared.network.attach(&container.config, created.pid(), &engine.paths().run_of(id)) {

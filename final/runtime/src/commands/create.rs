@@ -1,74 +1,201 @@
 //! `create`: everything but the user's program.
 //!
-//! The init process stays when this command is gone: it waits at a FIFO in the container's state directory, as runc's does.
+//! The init process stays when this command is gone: it waits at a FIFO in the container's state directory, as runc's does. It is a
+//! child of this process, and so becomes that of the nearest subreaper: conmon, or containerd's shim.
+//!
+//! Order, so that a create that is killed leaves what `delete --force` finds: the id -> its lock -> configuration and record ->
+//! the container -> the record with the process -> pid file, terminal -> only now the init process lives on without this one.
 
 use std::fs;
-use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use sampan_runtime::{Container, Create, Network, Rootfs, Stdio, WindowSize};
+use sampan_runtime::{Container, Create, Network, Options, Rootfs, Stdio};
 use step::step;
 
-use crate::state::{FIFO, Record, Store, start_time};
+use super::Global;
+use super::handover::{
+    check_console, console_size, descriptors, send_pidfd, send_terminal, wants_terminal, window, write_pid,
+};
+use crate::state::{FIFO, Record, Reserved, Store, start_time};
 
 /// `create [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] ID`
 #[derive(clap::Args)]
 #[group(skip)]
+#[command(
+    after_help = "Example:\n  sampan-runtime create --bundle bundle --pid-file pid first\n  sampan-runtime start first"
+)]
 pub(crate) struct Args {
     /// The bundle's directory
     #[arg(short, long, default_value = ".")]
-    pub(crate) bundle: PathBuf,
+    bundle: PathBuf,
     /// Write the init process's id into this file
     #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
     /// Send the terminal's master side to this UNIX socket
     #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
+    /// Send a descriptor of the init process to this UNIX socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+    /// So many descriptors from 3 on are the program's too, behind those of LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u16,
+    /// For a root that cannot be swapped, a ramdisk: the new root is moved over it
+    #[arg(long)]
+    no_pivot: bool,
+    /// Stay in the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
     /// The container's id
     pub(crate) id: String,
 }
 
-pub(crate) fn create(store: &Store, args: &Args) -> anyhow::Result<u8> {
-    let (bundle, spec) = read_bundle(&args.bundle)?;
-    let wants_terminal = wants_terminal(&spec);
-    if wants_terminal != args.console_socket.is_some() {
-        bail!("process.terminal and --console-socket go together: somebody must take the terminal");
-    }
-    let stdio = if wants_terminal { Stdio::Terminal(size(&spec)) } else { Stdio::Inherit };
-    let folder = store.reserve(&args.id)?;
+pub(crate) fn create(store: &Store, global: Global, args: &Args) -> anyhow::Result<u8> {
+    let prepared = Prepared::new(store, global, args, true)?;
     let made = (|| {
-        let fifo = make_fifo(&folder.join(FIFO))?;
-        let create = what(&args.id, &spec, &bundle, stdio);
-        let (container, terminal) = sampan_runtime::create_detached(create, fifo)?;
-        let told = tell(store, args, &spec, &bundle, &container).and_then(|()| {
-            match (terminal, &args.console_socket) {
-                (Some(terminal), Some(socket)) => send(&terminal, socket),
-                _ => Ok(()),
-            }
-        });
+        let fifo = make_fifo(&store.folder(&args.id)?.join(FIFO))?;
+        let (mut container, record) = prepared.make(store, args, Some(fifo))?;
+        let told = (|| {
+            container.ready()?;
+            prepared.tell(args, &mut container)
+        })();
         match told {
-            Ok(()) => Ok(()),
+            Ok(()) => container.detach().map(|()| record).map_err(Into::into),
             Err(error) => {
-                container.discard()?;
+                let _ = container.discard();
                 Err(error)
             }
         }
     })();
-    if made.is_err() {
-        // The first error is the one to tell.
-        let _ = store.remove(&args.id);
+    prepared.finish(store, args, made.map(drop))
+}
+
+/// A container that can be made: its configuration is read, its id is taken.
+pub(super) struct Prepared {
+    pub(super) spec: Spec,
+    bundle: PathBuf,
+    options: (u16, Global),
+    pub(super) terminal: bool,
+    detached: bool,
+    reserved: Reserved,
+}
+
+impl Prepared {
+    pub(super) fn new(store: &Store, global: Global, args: &Args, detached: bool) -> anyhow::Result<Self> {
+        let (bundle, mut spec) = read_bundle(&args.bundle)?;
+        let terminal = wants_terminal(&spec);
+        check_console(terminal, detached, args.console_socket.as_ref())?;
+        let mut process = spec.process().clone().unwrap_or_default();
+        let kept = descriptors(args.preserve_fds, &mut process)?;
+        if spec.process().is_some() {
+            spec.set_process(Some(process));
+        }
+        let reserved = store.reserve(&args.id)?;
+        Ok(Self { spec, bundle, options: (kept, global), terminal, detached, reserved })
     }
-    made.map(|()| 0)
+
+    /// Makes the container, and keeps what later commands need: before, its configuration; after, its process.
+    pub(super) fn make(
+        &self,
+        store: &Store,
+        args: &Args,
+        fifo: Option<OwnedFd>,
+    ) -> anyhow::Result<(Container, Record)> {
+        let spec = &self.spec;
+        let root = spec.root().as_ref().map(|root| self.bundle.join(root.path())).unwrap_or_default();
+        let mut record = Record {
+            oci_version: spec.version().clone(),
+            id: args.id.clone(),
+            pid: 0,
+            bundle: self.bundle.clone(),
+            rootfs: fs::canonicalize(&root).unwrap_or(root),
+            created: jiff::Timestamp::now(),
+            annotations: spec.annotations().clone().unwrap_or_default(),
+            start_time: 0,
+        };
+        store.write_spec(&args.id, spec)?;
+        store.write(&record)?;
+        let container = sampan_runtime::create(Create {
+            id: &args.id,
+            spec,
+            bundle: &self.bundle,
+            rootfs: Rootfs::Bundle,
+            stdio: self.stdio(),
+            network: network(spec),
+            init: false,
+            options: Options {
+                keep_keyring: args.no_new_keyring,
+                no_pivot: args.no_pivot,
+                preserve_fds: self.options.0,
+                systemd_cgroup: self.options.1.systemd_cgroup,
+                needs_cgroup: self.options.1.needs_cgroup,
+                fifo,
+            },
+        })?;
+        record.pid = container.pid();
+        // One that has ended already has failed: what it met is told when it is waited for.
+        record.start_time = start_time(record.pid).unwrap_or_default();
+        match store.write(&record) {
+            Ok(()) => Ok((container, record)),
+            Err(error) => {
+                let _ = container.discard();
+                Err(error)
+            }
+        }
+    }
+
+    fn stdio(&self) -> Stdio {
+        let process = self.spec.process().as_ref();
+        match (self.terminal, self.detached) {
+            (false, _) => Stdio::Inherit,
+            (true, true) => Stdio::Terminal(console_size(process)),
+            (true, false) => Stdio::Terminal(window(process)),
+        }
+    }
+
+    /// What the caller wants to have: the terminal, and the process.
+    pub(super) fn tell(&self, args: &Args, container: &mut Container) -> anyhow::Result<()> {
+        if let Some(socket) = &args.console_socket
+            && let Some(terminal) = container.terminal()?
+        {
+            send_terminal(&terminal, socket)?;
+        }
+        if let Some(socket) = &args.pidfd_socket {
+            send_pidfd(container.pidfd(), socket)?;
+        }
+        if let Some(path) = &args.pid_file {
+            write_pid(path, container.pid())?;
+        }
+        Ok(())
+    }
+
+    /// Gives the lock back, or the id where nothing came of it.
+    pub(super) fn finish(
+        self,
+        store: &Store,
+        args: &Args,
+        outcome: anyhow::Result<()>,
+    ) -> anyhow::Result<u8> {
+        match outcome {
+            Ok(()) => {
+                self.reserved.unlock()?;
+                Ok(0)
+            }
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = store.remove(&args.id);
+                Err(error)
+            }
+        }
+    }
 }
 
 /// The bundle's real directory and its configuration.
-pub(crate) fn read_bundle(bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
+fn read_bundle(bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
     let bundle = fs::canonicalize(bundle).with_context(|| format!("there is no bundle {bundle:?}"))?;
     let path = bundle.join("config.json");
     let text =
@@ -78,52 +205,12 @@ pub(crate) fn read_bundle(bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
 }
 
 /// A plain container: the network is whatever its namespace holds, with `lo` up in one of its own, as runc has it.
-pub(crate) fn what<'a>(id: &'a str, spec: &'a Spec, bundle: &'a Path, stdio: Stdio) -> Create<'a> {
+fn network(spec: &Spec) -> Network {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let own_network = namespaces.into_iter().flatten().any(|namespace| {
         namespace.typ() == oci_spec::runtime::LinuxNamespaceType::Network && namespace.path().is_none()
     });
-    let network = if own_network { Network::LoopbackOnly } else { Network::Inherit };
-    Create { id, spec, bundle, rootfs: Rootfs::Bundle, stdio, network, init: false }
-}
-
-pub(crate) fn wants_terminal(spec: &Spec) -> bool {
-    spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
-}
-
-/// `process.consoleSize`.
-pub(crate) fn size(spec: &Spec) -> WindowSize {
-    let size = spec.process().as_ref().and_then(|process| process.console_size());
-    let number = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-    size.map_or_else(WindowSize::default, |size| WindowSize {
-        rows: number(size.height()),
-        columns: number(size.width()),
-    })
-}
-
-/// Keeps what the later commands need, and writes the pid file.
-pub(crate) fn tell(
-    store: &Store,
-    args: &Args,
-    spec: &Spec,
-    bundle: &Path,
-    container: &Container,
-) -> anyhow::Result<()> {
-    let pid = container.pid();
-    let record = Record {
-        oci_version: spec.version().clone(),
-        id: args.id.clone(),
-        pid,
-        bundle: bundle.to_owned(),
-        annotations: spec.annotations().clone().unwrap_or_default(),
-        // One that has ended already has failed: what it met is told when it is waited for.
-        start_time: start_time(pid).unwrap_or_default(),
-    };
-    store.write(&record, spec)?;
-    if let Some(path) = &args.pid_file {
-        fs::write(path, pid.to_string()).with_context(|| format!("cannot write {path:?}"))?;
-    }
-    Ok(())
+    if own_network { Network::LoopbackOnly } else { Network::Inherit }
 }
 
 /// Opened for reading *and* writing, so that the init process's read waits for a byte and not for a first writer.
@@ -131,22 +218,4 @@ fn make_fifo(path: &Path) -> anyhow::Result<OwnedFd> {
     step("mkfifo", format_args!("{}", path.display()), "the init process waits here until `start` writes")
         .run(|| rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, Mode::from(0o600), 0))?;
     Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// One message with the descriptor, as runc sends it.
-fn send(terminal: &OwnedFd, socket: &Path) -> anyhow::Result<()> {
-    let stream = UnixStream::connect(socket).with_context(|| format!("cannot reach {socket:?}"))?;
-    let fds = [terminal.as_fd()];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        bail!("no room for a descriptor in the message");
-    }
-    step(
-        "sendmsg",
-        format_args!("{} SCM_RIGHTS", socket.display()),
-        "the terminal's other side, for whoever asked for it",
-    )
-    .run(|| sendmsg(&stream, &[IoSlice::new(b"terminal")], &mut ancillary, SendFlags::NOSIGNAL))?;
-    Ok(())
 }

@@ -1,19 +1,22 @@
-//! `delete`: the cgroup and the state of a container that has stopped.
+//! `delete`: the cgroup and the state of a container that has stopped; with `--force`, whatever is there, whole or half made.
 
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use cgroups::{Cgroup, Hierarchies};
 use nix::sys::signal::Signal;
 
 use super::kill::send;
-use crate::state::{Status, Store};
+use crate::state::{Record, Reserved, Status, Store};
+
+/// How long a killed process, or another command, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `delete [--force] ID`
 #[derive(clap::Args)]
 #[group(skip)]
+#[command(after_help = "Example:\n  sampan-runtime delete --force first")]
 pub(crate) struct Args {
-    /// Kill it first
+    /// Kill it first; and no error where there is none
     #[arg(short, long)]
     force: bool,
     /// The container's id
@@ -21,47 +24,72 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn delete(store: &Store, Args { force, id }: &Args) -> anyhow::Result<u8> {
-    match store.read(id) {
-        Ok(record) => {
-            if *force {
-                send(&record, Signal::SIGKILL)?;
-                wait_until_stopped(store, &record)?;
-            } else if store.status(&record)? == Status::Running {
-                bail!("container {id} is running: stop it first, or use --force");
-            } else {
-                // A created one has run nothing yet.
-                send(&record, Signal::SIGKILL)?;
-            }
+    if *force {
+        if store.folder(id)?.is_dir() {
+            let lock = take(store, id)?;
+            let record = store.read(id).ok();
+            remove(store, id, record.as_ref(), lock)?;
         }
-        // A create that was killed in the middle has left a directory without a record.
-        Err(_) if *force && store.folder(id)?.is_dir() => {}
-        Err(_) if *force => return Ok(0),
-        Err(error) => return Err(error),
+        return Ok(0);
     }
-    remove_cgroup(store, id)?;
-    store.remove(id)?;
+    let record = store.read(id)?;
+    match store.status(&record)? {
+        // A created one has run nothing yet.
+        Status::Stopped | Status::Created => {}
+        status => bail!(
+            "cannot delete container {id} that is not stopped: {}: stop it first, or use --force",
+            status.name()
+        ),
+    }
+    let lock = take(store, id)?;
+    remove(store, id, Some(&record), lock)?;
     Ok(0)
 }
 
-fn wait_until_stopped(store: &Store, record: &crate::state::Record) -> anyhow::Result<()> {
-    for _ in 0..1000 {
-        if store.status(record)? == Status::Stopped {
-            return Ok(());
+/// The lock of a container, also of one that is being created: killed, its create fails and gives the lock back.
+fn take(store: &Store, id: &str) -> anyhow::Result<Reserved> {
+    let start = Instant::now();
+    loop {
+        if let Some(lock) = store.lock(id)? {
+            return Ok(lock);
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        if let Ok(record) = store.read(id) {
+            send(&record, Signal::SIGKILL)?;
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("another command holds container {id}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        if !store.folder(id)?.is_dir() {
+            bail!("container {id} does not exist");
+        }
     }
-    bail!("container {} does not die", record.id)
 }
 
-fn remove_cgroup(store: &Store, id: &str) -> anyhow::Result<()> {
-    let Ok(hierarchies) = Hierarchies::find(Path::new("/proc/self")) else { return Ok(()) };
-    let path = store.spec(id).ok().and_then(|spec| spec.linux().as_ref()?.cgroups_path().clone());
-    let opened = match &path {
-        Some(path) => Cgroup::open_at(&hierarchies, path.strip_prefix("/").unwrap_or(path)),
-        None => Cgroup::open(&hierarchies, id),
-    };
-    match opened {
-        Ok(cgroup) => Ok(cgroup.remove()?),
-        Err(_) => Ok(()),
+/// Parts that are gone already are no error.
+fn remove(store: &Store, id: &str, record: Option<&Record>, lock: Reserved) -> anyhow::Result<()> {
+    if let Some(record) = record {
+        send(record, Signal::SIGKILL)?;
     }
+    // Without a configuration nothing was made.
+    if let Ok(Some(cgroup)) = store.cgroup(id) {
+        cgroup.remove()?;
+    }
+    if let Some(record) = record {
+        wait_until_stopped(record)?;
+    }
+    store.remove(id)?;
+    drop(lock);
+    Ok(())
+}
+
+fn wait_until_stopped(record: &Record) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while record.lives() {
+        if start.elapsed() > PATIENCE {
+            bail!("container {} does not die", record.id);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }

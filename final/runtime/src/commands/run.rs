@@ -1,14 +1,13 @@
 //! `run`: create and start in one, and stay in front of the container until it ends.
 
-use sampan_runtime::Stdio;
-
-use super::create::{self, read_bundle, size, tell, wants_terminal, what};
-use super::{foreground, start};
+use super::create::{self, Prepared};
+use super::{Global, foreground, start};
 use crate::state::Store;
 
 /// `run [--detach] [create's flags] ID`
 #[derive(clap::Args)]
 #[group(skip)]
+#[command(after_help = "Example:\n  sampan-runtime run --bundle bundle first; echo $?")]
 pub(crate) struct Args {
     /// Come back when the container runs
     #[arg(short, long)]
@@ -16,46 +15,42 @@ pub(crate) struct Args {
     /// Leave the container's state there when it has ended
     #[arg(long)]
     keep: bool,
+    /// Accepted for runc's sake: this command is never a subreaper
+    #[arg(long)]
+    no_subreaper: bool,
     #[command(flatten)]
     create: create::Args,
 }
 
-pub(crate) fn run(store: &Store, args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(store: &Store, global: Global, args: &Args) -> anyhow::Result<u8> {
     if args.detach {
-        create::create(store, &args.create)?;
+        create::create(store, global, &args.create)?;
         return start::start(store, &start::Args::of(&args.create.id));
     }
-    let (bundle, spec) = read_bundle(&args.create.bundle)?;
-    let stdio = if wants_terminal(&spec) { Stdio::Terminal(terminal_size(&spec)) } else { Stdio::Inherit };
     let id = &args.create.id;
-    store.reserve(id)?;
+    let prepared = Prepared::new(store, global, &args.create, false)?;
+    let terminal = prepared.terminal;
     // From the first moment on they wait for the container, which may tell somebody that it is ready before we attend it.
     // The init process begins with none blocked.
     foreground::block()?;
-    let outcome = (|| {
-        let container = sampan_runtime::create(what(id, &spec, &bundle, stdio))?;
-        if let Err(error) = tell(store, &args.create, &spec, &bundle, &container) {
+    let started = (|| {
+        let (mut container, _) = prepared.make(store, &args.create, None)?;
+        if let Err(error) = prepared.tell(&args.create, &mut container) {
             container.discard()?;
             return Err(error);
         }
-        let mut started = container.start()?;
-        let ended = foreground::attend(&mut started, wants_terminal(&spec));
-        started.remove()?;
-        Ok(ended?.exit_code())
+        Ok(container.start()?)
     })();
-    if !args.keep || outcome.is_err() {
+    let mut started = match started {
+        Ok(started) => started,
+        Err(error) => return prepared.finish(store, &args.create, Err(error)),
+    };
+    prepared.finish(store, &args.create, Ok(()))?;
+    let ended = foreground::attend(&mut started, terminal);
+    let removed = started.remove();
+    if !args.keep {
         store.remove(id)?;
     }
-    outcome
-}
-
-/// The user's window, where nothing else is said.
-pub(super) fn terminal_size(spec: &oci_spec::runtime::Spec) -> sampan_runtime::WindowSize {
-    let asked = size(spec);
-    match namespaces::terminal::size() {
-        Some(window) if asked == sampan_runtime::WindowSize::default() => {
-            sampan_runtime::WindowSize { rows: window.ws_row, columns: window.ws_col }
-        }
-        _ => asked,
-    }
+    removed?;
+    Ok(ended?.exit_code())
 }

@@ -13,6 +13,7 @@ use crate::state::{FIFO, Status, Store};
 /// `start ID`
 #[derive(clap::Args)]
 #[group(skip)]
+#[command(after_help = "Example:\n  sampan-runtime start first")]
 pub(crate) struct Args {
     /// The container's id
     id: String,
@@ -28,8 +29,11 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
     let record = store.read(id)?;
     match store.status(&record)? {
         Status::Created => {}
-        Status::Running => bail!("container {id} is running already"),
-        Status::Stopped => bail!("container {id} has ended: delete it and create it again"),
+        Status::Creating => bail!("cannot start container {id}: it is still being created"),
+        Status::Running | Status::Paused => bail!("cannot start an already running container: {id}"),
+        Status::Stopped => {
+            bail!("cannot start a container that has stopped: delete {id} and create it again")
+        }
     }
     let path = store.folder(id)?.join(FIFO);
     // Without a reader there is nobody to start: then this fails (ENXIO) and does not wait.
