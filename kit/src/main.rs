@@ -1,7 +1,7 @@
 //! `cargo kit`: look after the machine, the root file system and the tests of this kit.
 //!
 //! One subcommand a file; each has its own help. In the order in which a learner meets them: [`tour`], [`doctor`], [`setup`],
-//! [`mod@test`], [`book`], [`leaks`], [`clean`].
+//! [`mod@test`], [`vm`], [`book`], [`leaks`], [`clean`].
 
 mod book;
 mod clean;
@@ -15,6 +15,7 @@ mod setup;
 mod test;
 mod tour;
 mod trial;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ enum Command {
     Setup(setup::Args),
     Tour(tour::Args),
     Test(test::Args),
+    Vm(vm::Args),
     Book(book::Args),
     Leaks(leaks::Args),
     Clean(clean::Args),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Tour(args) => tour::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Book(args) => book::run(&args),
         Command::Leaks(args) => leaks::run(&args),
         Command::Clean(args) => clean::run(&args),

@@ -2,13 +2,17 @@
 //!
 //! Cargo prints a result for each of some forty test programs, and a test that was skipped stands somewhere between. This
 //! prints the same as it comes, and at the end one line for each skip, with its reason, each failure, and the sum.
+//!
+//! What this machine cannot show, the virtual machine may: with `--with-vm`, a test that was skipped here and passed there
+//! counts as passed, and is named.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::{place, setup};
+use crate::{place, setup, vm};
 
 /// Run all tests, and say how many passed, failed and were skipped
 ///
@@ -20,6 +24,14 @@ pub(crate) struct Args {
     /// Leave out what needs minutes: the book's builder, random kills
     #[arg(long)]
     quick: bool,
+    /// Run them in a virtual machine that has cgroup version 2 alone: see `cargo kit vm`
+    #[arg(long)]
+    vm: bool,
+    /// Run them here, and then those of NAME, or all that ask the kernel, in the virtual machine too
+    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',', conflicts_with = "vm")]
+    with_vm: Option<Vec<String>>,
+    #[command(flatten, next_help_heading = "The virtual machine")]
+    machine: vm::Options,
     /// Only tests whose names contain one of these
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -27,6 +39,17 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::make(&setup::Args::default())?;
+    let mut tally = if args.vm { inside(args, &args.names)? } else { here(args)? };
+    if let Some(names) = &args.with_vm {
+        println!("\nThe same, in a virtual machine with cgroup version 2 alone:");
+        tally.add(inside(args, if names.is_empty() { &args.names } else { names })?);
+    }
+    writeln!(std::io::stdout(), "\n{}", tally.text())?;
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// On this machine, by Cargo.
+fn here(args: &Args) -> Result<Tally> {
     let mut cargo = place::cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).env("KIT_DIR", place::kit()).stdin(Stdio::null());
     if args.quick {
@@ -35,27 +58,49 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     cargo.arg("--").args(&args.names);
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("run cargo")?;
     let mut tally = Tally::default();
-    let mut out = std::io::stdout().lock();
     for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(|reader| reader.split(b'\n')) {
         // A failing test may print anything.
         let line = String::from_utf8_lossy(&line?).into_owned();
         tally.read(&line);
-        // A reader that is gone does not keep the tests from being counted.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        show(&line);
     }
     let passed = child.wait().context("wait for cargo")?.success();
     tally.finish(passed);
-    writeln!(out, "\n{}", tally.text())?;
-    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(tally)
+}
+
+/// In the virtual machine.
+fn inside(args: &Args, names: &[String]) -> Result<Tally> {
+    let tally = Arc::new(Mutex::new(Tally { suffix: " (vm)", ..Tally::default() }));
+    let reader = Arc::clone(&tally);
+    let passed = vm::suite::run(&args.machine, names, args.quick, move |line| {
+        reader.lock().unwrap_or_else(PoisonError::into_inner).read(line);
+        show(line);
+    })?;
+    let mut tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
+    tally.finish(passed);
+    Ok(tally)
+}
+
+/// A reader that is gone does not keep the tests from being counted.
+fn show(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// What the test programs have said so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
+    /// What is added to each name, to tell where the test ran.
+    suffix: &'static str,
     passed: u64,
+    /// Their names, as far as the programs tell them.
+    passed_names: Vec<String>,
     failed: Vec<String>,
     /// Name and reason.
     skipped: Vec<(String, String)>,
+    /// Skipped here, but passed in the virtual machine: name and reason.
+    elsewhere: Vec<(String, String)>,
     /// Failures by the programs' own sums, to find those that were not named.
     failures: usize,
 }
@@ -76,10 +121,28 @@ impl Tally {
             let reason =
                 reason.strip_prefix('(').and_then(|reason| reason.strip_suffix(')')).unwrap_or(reason);
             let reason = if reason.is_empty() { "no reason given" } else { reason };
-            self.skipped.push((name.trim().to_owned(), reason.to_owned()));
+            self.skipped.push((format!("{}{}", name.trim(), self.suffix), reason.to_owned()));
         } else if outcome.starts_with("FAILED") {
-            self.failed.push(name.trim().to_owned());
+            self.failed.push(format!("{}{}", name.trim(), self.suffix));
+        } else if outcome.starts_with("ok") {
+            self.passed_names.push(name.trim().to_owned());
         }
+    }
+
+    /// Adds what came of the same tests elsewhere. What was skipped in one place and passed in the other is skipped no more.
+    fn add(&mut self, other: Self) {
+        let bare = |name: &str| name.trim_end_matches(other.suffix).to_owned();
+        self.skipped.retain(|(name, reason)| {
+            let passed = other.passed_names.contains(name);
+            if passed {
+                self.elsewhere.push((name.clone(), reason.clone()));
+            }
+            !passed
+        });
+        let passed_here = |name: &str| self.passed_names.contains(&bare(name));
+        self.skipped.extend(other.skipped.iter().filter(|(name, _)| !passed_here(name)).cloned());
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
     }
 
     /// A test program that dies, or does not compile, has no sum of its own.
@@ -93,8 +156,11 @@ impl Tally {
     }
 
     fn text(&self) -> String {
-        let mut lines: Vec<String> =
-            self.skipped.iter().map(|(name, reason)| format!("skipped: {name}: {reason}")).collect();
+        let ran = |(name, reason): &(String, String)| {
+            format!("passed in the virtual machine alone: {name}: {reason}")
+        };
+        let mut lines: Vec<String> = self.elsewhere.iter().map(ran).collect();
+        lines.extend(self.skipped.iter().map(|(name, reason)| format!("skipped: {name}: {reason}")));
         lines.extend(self.failed.iter().map(|name| format!("failed: {name}")));
         let (failed, skipped) = (self.failed.len(), self.skipped.len());
         lines.push(format!("{} passed, {failed} failed, {skipped} skipped", self.passed));
@@ -127,6 +193,28 @@ mod tests {
         assert_eq!(
             tally(output, false).text(),
             "skipped: a::c: needs root\nskipped: k::e: root: no\nskipped: src/lib.rs - x (line 3): no reason given\nfailed: a::d\n5 passed, 1 failed, 3 skipped"
+        );
+    }
+
+    #[test]
+    fn what_was_skipped_here_and_passed_there_is_named_and_no_skip() {
+        let mut here = tally(
+            "test a ... ok\ntest b ... ignored (cgroup_v2: none)\ntest result: ok. 1 passed; 0 failed",
+            true,
+        );
+        let mut there = Tally { suffix: " (vm)", ..Tally::default() };
+        for line in [
+            "test a ... ignored, x",
+            "test b ... ok",
+            "test c ... ignored, y",
+            "test result: ok. 1 passed; 0 failed",
+        ] {
+            there.read(line);
+        }
+        here.add(there);
+        assert_eq!(
+            here.text(),
+            "passed in the virtual machine alone: b: cgroup_v2: none\nskipped: c (vm): y\n2 passed, 0 failed, 1 skipped"
         );
     }
 

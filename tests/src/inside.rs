@@ -3,7 +3,8 @@
 //! The process that runs one test makes these first, while it has one thread, for unshare(2) acts on a thread alone:
 //!
 //! 1. private mount, network, uts and ipc namespaces, all mounts private, loopback up;
-//! 2. a tmpfs on `/run`, with `TMPDIR`, homes and `XDG_RUNTIME_DIR` in it;
+//! 2. a tmpfs on `/run`, with `TMPDIR`, homes and `XDG_RUNTIME_DIR` in it; or a folder of its own in that which `KIT_RUN`
+//!    names, for a kernel whose tmpfs cannot do all that a disk can (its `user` attributes are from Linux 6.6);
 //! 3. an overlay on `/etc`, with an ordinary user in it who has subordinate ids;
 //! 4. a tmpfs on `/var/lib/sampan`;
 //! 5. `/dev/net/tun` for everybody, as distributions have it.
@@ -84,7 +85,7 @@ pub fn enter() -> io::Result<Place> {
     // Before /run is covered, for they may lie under it.
     let sources = [open(&host.bin)?, open(&host.repository)?, fs::File::open(&host.kit).ok()];
     fs::create_dir_all(run)?;
-    mount_at(Some("tmpfs"), run, Some("tmpfs"), MsFlags::empty(), "mode=0755")?;
+    private(run, 0o755)?;
     let place = Place {
         bin: run.join("test/bin"),
         repository: run.join("test/repository"),
@@ -108,9 +109,24 @@ pub fn enter() -> io::Result<Place> {
     users()?;
     cover(Path::new("/var/lib"))?;
     fs::create_dir_all("/var/lib/sampan")?;
-    mount_at(Some("tmpfs"), Path::new("/var/lib/sampan"), Some("tmpfs"), MsFlags::empty(), "mode=0700")?;
+    private(Path::new("/var/lib/sampan"), 0o700)?;
     tun()?;
     Ok(place)
+}
+
+/// The folder on a disk that this test may fill, in that which `KIT_RUN` names. The runner removes it.
+pub(crate) fn folder_of(pid: u32) -> Option<PathBuf> {
+    std::env::var_os("KIT_RUN").map(|folder| Path::new(&folder).join(format!("test-{pid}")))
+}
+
+/// Covers a folder with an empty one: a tmpfs, or, where `KIT_RUN` says so, one on a disk.
+fn private(target: &Path, mode: u32) -> io::Result<()> {
+    let Some(folder) = folder_of(std::process::id()) else {
+        return mount_at(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), &format!("mode={mode:o}"));
+    };
+    let folder = folder.join(target.to_string_lossy().replace('/', "-"));
+    directory(&folder, mode, None)?;
+    mount_at(Some(&folder.to_string_lossy()), target, None, MsFlags::MS_BIND, "")
 }
 
 fn open(path: &Path) -> io::Result<Option<fs::File>> {

@@ -85,6 +85,10 @@ fn supervise(name: &str) -> Result<Completion, String> {
     let limit = seconds.map_or(TIME_LIMIT, Duration::from_secs);
     let status = watch(pid, limit);
     let survivors = end_all();
+    if let Some(folder) = inside::folder_of(child.id()) {
+        // Its mounts ended with the test's mount namespace; an ordinary user has none.
+        let _ = std::fs::remove_dir_all(folder);
+    }
     let said = read(&mut log).map_err(told)?;
     match status {
         Some(0) if survivors.is_empty() => Ok(Completion::Completed),
