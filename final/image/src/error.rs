@@ -49,6 +49,14 @@ pub enum Error {
     /// The stream that was to become a layer is not a tar archive, or cannot be read.
     #[error("cannot make a layer of the archive")]
     Layer(#[from] chroot::Error),
+    /// An archive of images cannot be read or written, or is none.
+    #[error("{what}")]
+    Archive {
+        /// What is wrong.
+        what: String,
+        /// What the reader or writer met.
+        source: Option<io::Error>,
+    },
     /// The layer's folder cannot be told from what is below it.
     #[error("cannot make a layer of what was changed in {path:?}")]
     Changes {

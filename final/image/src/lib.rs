@@ -14,7 +14,7 @@
 //! complete; 3. the index names only what is there; 4. what nothing names is removed by reachability, never by a counter.
 //!
 //! In reading order: [`digest`], [`reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`],
-//! [`lock`]; then [`registry`], for what comes from elsewhere.
+//! [`lock`]; then [`archive`] and [`registry`], for what comes from elsewhere.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod blobs;
 pub mod layers;
 pub mod layout;
 
+pub mod archive;
 pub mod import;
 pub mod registry;
 pub mod remove;

@@ -5,6 +5,7 @@ mod exec;
 mod images;
 mod import;
 mod kill;
+mod load;
 mod login;
 mod logs;
 mod ps;
@@ -13,6 +14,7 @@ mod push;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod search;
 #[cfg(feature = "serve")]
 mod serve;
@@ -46,6 +48,10 @@ pub(crate) enum Command {
     Logout(login::Logout),
     /// Search Docker Hub, or list a registry
     Search(search::Search),
+    /// Write images into an archive
+    Save(save::Save),
+    /// Read images from an archive
+    Load(load::Load),
     /// Give an image one more name
     Tag(tag::Tag),
     /// Remove images
@@ -88,6 +94,8 @@ impl Command {
             Self::Login(command) => command.run(),
             Self::Logout(command) => command.run(),
             Self::Search(command) => command.run(),
+            Self::Save(command) => command.run(engine),
+            Self::Load(command) => command.run(engine),
             Self::Tag(command) => command.run(engine),
             Self::Rmi(command) => command.run(engine),
             Self::Run(command) => command.run(engine),

@@ -73,7 +73,8 @@ impl FromStr for Platform {
 }
 
 impl Platform {
-    fn fits(&self, entry: &Descriptor) -> bool {
+    /// Whether an entry of an index is for it.
+    pub(crate) fn fits(&self, entry: &Descriptor) -> bool {
         entry.platform().as_ref().is_some_and(|platform| {
             platform.os().to_string() == self.os
                 && platform.architecture().to_string() == self.architecture

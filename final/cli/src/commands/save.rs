@@ -1,0 +1,103 @@
+//! `sampan save`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use sampan_engine::Engine;
+use sampan_image::Reference;
+use sampan_image::archive::{Form, Saved};
+
+/// Write images into an archive
+#[derive(Args)]
+#[command(after_help = "Example:\n  sampan save -o busybox.tar busybox:latest")]
+pub(crate) struct Save {
+    /// The archive; else it goes to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What is in it
+    #[arg(long, default_value = "docker-archive")]
+    format: Format,
+    /// References, ids, or repositories for all of their tags
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// What Docker, Podman and skopeo read
+    DockerArchive,
+    /// An OCI image layout alone
+    OciArchive,
+}
+
+impl Save {
+    pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
+        let store = engine.images();
+        let mut images = Vec::new();
+        for name in &self.images {
+            if let Some(repository) = repository(name) {
+                let all = store.list()?.into_iter().filter_map(|image| {
+                    let of_it =
+                        |other: &&Reference| other.familiar_name() == repository && other.tag().is_some();
+                    let references: Vec<_> = image.references.iter().filter(of_it).cloned().collect();
+                    (!references.is_empty()).then_some(Saved { image, references })
+                });
+                let before = images.len();
+                images.extend(all);
+                if images.len() > before {
+                    continue;
+                }
+            }
+            let image = store.resolve(name)?;
+            let asked = name.parse::<Reference>().ok();
+            let references = image
+                .references
+                .iter()
+                .filter(|reference| Some(*reference) == asked.as_ref())
+                .cloned()
+                .collect();
+            images.push(Saved { image, references });
+        }
+        let form = match self.format {
+            Format::DockerArchive => Form::Both,
+            Format::OciArchive => Form::Oci,
+        };
+        match &self.output {
+            Some(path) => {
+                // Under another name until it is whole: what was there before is not lost to half an archive.
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let file = tempfile::Builder::new()
+                    .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                    .tempfile_in(folder.unwrap_or(".".as_ref()))
+                    .with_context(|| format!("cannot write beside {}", path.display()))?;
+                let mut out = BufWriter::with_capacity(1 << 17, file);
+                store.save(&images, form, &mut out)?;
+                out.flush()?;
+                let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+                file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            None if io::stdout().is_terminal() => {
+                bail!("an archive is nothing for a terminal: use -o, or a pipe")
+            }
+            None => store.save(&images, form, BufWriter::with_capacity(1 << 17, File::from(stdout()?)))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A name without a tag means all tags, as with Docker.
+fn repository(name: &str) -> Option<String> {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let reference: Reference = name.parse().ok()?;
+    (!last.contains([':', '@'])).then(|| reference.familiar_name())
+}
+
+/// Standard output without the line buffer.
+fn stdout() -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::AsFd as _;
+    io::stdout().as_fd().try_clone_to_owned()
+}
