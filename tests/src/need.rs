@@ -35,6 +35,8 @@ pub enum Need {
     CgroupV2(&'static str),
     /// This controller is on either.
     Cgroup(&'static str),
+    /// This security module is switched on: `apparmor`, `selinux`.
+    Security(&'static str),
     /// The kernel has nf_tables.
     Nftables,
     /// The kernel has bridges.
@@ -64,6 +66,7 @@ impl fmt::Display for Need {
             Self::CgroupV1(controller) => write!(f, "cgroup_v1:{controller}"),
             Self::CgroupV2(controller) => write!(f, "cgroup_v2:{controller}"),
             Self::Cgroup(controller) => write!(f, "cgroup:{controller}"),
+            Self::Security(module) => write!(f, "security:{module}"),
             Self::Nftables => f.write_str("nftables"),
             Self::Bridge => f.write_str("bridge"),
             Self::SubordinateIds => f.write_str("subordinate_ids"),
@@ -91,6 +94,7 @@ impl Need {
             "cgroup_v1" => Self::CgroupV1(rest()),
             "cgroup_v2" => Self::CgroupV2(rest()),
             "cgroup" => Self::Cgroup(rest()),
+            "security" => Self::Security(rest()),
             "nftables" => Self::Nftables,
             "bridge" => Self::Bridge,
             "subordinate_ids" => Self::SubordinateIds,
@@ -121,6 +125,11 @@ impl Need {
             Self::CgroupV2(controller) => cgroup(true, controller),
             Self::Cgroup(controller) => {
                 cgroup(true, controller).and_then(|reason| cgroup(false, controller).map(|_| reason))
+            }
+            Self::Security(module) => {
+                let files = ["/sys/module/apparmor/parameters/enabled", "/sys/fs/selinux/enforce"];
+                let on = files.iter().any(|file| file.contains(module) && Path::new(file).exists());
+                (!on).then(|| format!("{module} is not enabled"))
             }
             Self::Nftables if !root => because("a network namespace of its own needs root"),
             Self::Nftables => errno(kernel::nftables_works()),

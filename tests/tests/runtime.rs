@@ -4,6 +4,7 @@ mod attacks;
 mod attributes;
 mod files;
 mod lifecycle;
+mod turns;
 
 use std::error::Error;
 use std::fs;
@@ -24,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(attacks::tests());
     tests.extend(files::tests());
     tests.extend(lifecycle::tests());
+    tests.extend(turns::tests());
     tests
 }
 

@@ -6,8 +6,10 @@
 //! See namespaces(7).
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 /// A kind of namespace, in the words of the OCI runtime specification.
@@ -74,6 +76,15 @@ impl Kind {
         }
     }
 
+    /// Of which kind the namespace is for which this file stands, a `/proc/PID/ns/*` or what that is bound at. See ioctl_nsfs(2).
+    ///
+    /// # Errors
+    /// `ENOTTY` for any other file.
+    pub fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let flag = crate::syscalls::namespace_type(file)?;
+        Self::ALL.into_iter().find(|kind| kind.flag().bits() == flag).ok_or(Errno::EINVAL)
+    }
+
     /// The end of the flag's name: `CLONE_NEWNS` is the oldest, from a time when one kind was thought enough.
     pub(crate) const fn flag_word(self) -> &'static str {
         match self {
@@ -120,6 +131,17 @@ mod tests {
         assert_eq!("network".parse(), Ok(Kind::Network));
         assert_eq!("net".parse(), Ok(Kind::Network));
         assert!("disk".parse::<Kind>().unwrap_err().contains("pid, network, mount"));
+    }
+
+    #[test]
+    fn a_file_tells_which_kind_it_stands_for() {
+        use std::os::fd::AsFd as _;
+        for kind in Kind::ALL {
+            let file = std::fs::File::open(format!("/proc/self/ns/{}", kind.proc_name())).unwrap();
+            assert_eq!(Kind::of(file.as_fd()), Ok(kind));
+        }
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(Kind::of(null.as_fd()), Err(Errno::ENOTTY));
     }
 
     #[test]

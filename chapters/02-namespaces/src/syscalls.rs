@@ -3,7 +3,7 @@
 //! clone3 and mount_setattr take a struct and its size, so that the kernel can add fields: an older program passes a shorter
 //! struct, and an older kernel refuses fields that it does not know with E2BIG unless they are zero.
 //!
-//! See clone3(2), mount_setattr(2), _exit(2).
+//! See clone3(2), mount_setattr(2), ioctl_nsfs(2), _exit(2).
 
 #![allow(unsafe_code)]
 
@@ -63,6 +63,14 @@ pub(crate) fn clone3(clone: &Clone<'_>) -> Result<Side, Errno> {
             Ok(Side::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
         }
     }
+}
+
+/// `NS_GET_NSTYPE`: the flag by which clone3 means a namespace of this kind.
+pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> Result<libc::c_int, Errno> {
+    // _IO(0xb7, 3) of `linux/nsfs.h`.
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request takes no argument, so the kernel touches no memory of this process.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) })
 }
 
 /// clone3(2): the child is born in the cgroup whose directory `cgroup` names (Linux 5.7).

@@ -10,16 +10,22 @@
 //! more than permitted, so permitted is lowered last; 4. ambient needs permitted *and* inheritable, so it comes after both.
 //! `Sets::drop_bounding`, then `process` changes the user, then `Sets::apply`.
 //!
-//! A capability that the caller lacks itself cannot be given: it is left out, as the specification says.
+//! A capability that the caller lacks itself cannot be given: it is left out, as the specification says, with a warning from
+//! [`crate::config`], which also passes over the names that nobody knows.
 //!
 //! Inheritable is empty by default: a file with inheritable capabilities would give them to any user inside (CVE-2022-24769).
 //!
 //! See capabilities(7); runtime-spec: config.md, "Linux Process".
 
-use std::io;
+use std::fmt;
 
-use caps::{CapSet, Capability as Cap, CapsHashSet};
+use caps::Capability as Cap;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+};
 use step::{StepError, step};
 
 /// What Docker gives: enough to install packages, to serve on port 80 and to change users; nothing over the machine.
@@ -50,87 +56,126 @@ pub fn all() -> Capabilities {
     caps::all().into_iter().filter_map(|cap| cap.to_string().strip_prefix("CAP_")?.parse().ok()).collect()
 }
 
-/// The five sets of a process, as the kernel's numbers.
-#[derive(Debug, Clone, Default)]
+/// The five sets of a process: a bit each, by the kernel's numbers.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Sets {
-    bounding: CapsHashSet,
-    effective: CapsHashSet,
-    permitted: CapsHashSet,
-    inheritable: CapsHashSet,
-    ambient: CapsHashSet,
+    bounding: CapabilitySet,
+    effective: CapabilitySet,
+    permitted: CapabilitySet,
+    inheritable: CapabilitySet,
+    ambient: CapabilitySet,
 }
 
 impl Sets {
     /// A configuration without capabilities gives none.
     pub(crate) fn new(capabilities: Option<&LinuxCapabilities>) -> Self {
-        let Some(capabilities) = capabilities else { return Self::default() };
-        let set =
-            |list: &Option<Capabilities>| list.iter().flatten().filter_map(|name| kernels(*name)).collect();
+        let of = |list: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+            capabilities.map_or(CapabilitySet::empty(), |capabilities| set(list(capabilities)))
+        };
         Self {
-            bounding: set(capabilities.bounding()),
-            effective: set(capabilities.effective()),
-            permitted: set(capabilities.permitted()),
-            inheritable: set(capabilities.inheritable()),
-            ambient: set(capabilities.ambient()),
+            bounding: of(LinuxCapabilities::bounding),
+            effective: of(LinuxCapabilities::effective),
+            permitted: of(LinuxCapabilities::permitted),
+            inheritable: of(LinuxCapabilities::inheritable),
+            ambient: of(LinuxCapabilities::ambient),
         }
     }
 
     /// Takes everything out of the bounding set that is not to be in it. While the process is still root.
+    ///
+    /// To ask first what it holds would cost as many calls as to drop what it does not hold.
     pub(crate) fn drop_bounding(&self) -> Result<(), StepError> {
-        let mut dropped: Vec<_> =
-            caps::runtime::thread_all_supported().difference(&self.bounding).copied().collect();
-        dropped.sort_by_key(Cap::index);
+        let kept = self.bounding.bits().count_ones();
         step(
             "prctl",
-            format_args!("PR_CAPBSET_DROP {} of {}", dropped.len(), dropped.len() + self.bounding.len()),
+            format_args!("PR_CAPBSET_DROP all but {kept}"),
             "what is not in the bounding set cannot come back, not even by a set-user-id program",
         )
-        .run(|| dropped.iter().try_for_each(|cap| errno(caps::drop(None, CapSet::Bounding, *cap))))
+        .run(|| {
+            for one in each(CapabilitySet::from_bits_retain(!self.bounding.bits())) {
+                match remove_capability_from_bounding_set(one) {
+                    // The first that this kernel does not know.
+                    Err(Errno::INVAL) => break,
+                    // Without CAP_SETPCAP, where the caller's set lacks it already.
+                    Err(Errno::PERM) if !capability_is_in_bounding_set(one)? => {}
+                    other => other?,
+                }
+            }
+            Ok::<_, Errno>(())
+        })
     }
 
     /// Sets the other four. When the user is changed; with `PR_SET_KEEPCAPS`, so that permitted is still full.
     pub(crate) fn apply(&self) -> Result<(), StepError> {
-        let own = step("capget", format_args!(""), "a capability that this process lacks cannot be given")
-            .run(|| errno(caps::read(None, CapSet::Permitted)))?;
-        let have = |set: &CapsHashSet| set.intersection(&own).copied().collect::<CapsHashSet>();
-        let sets = [
-            (CapSet::Inheritable, have(&self.inheritable)),
-            (CapSet::Effective, have(&self.effective.intersection(&self.permitted).copied().collect())),
-            (CapSet::Permitted, have(&self.permitted)),
-        ];
-        for (kind, set) in &sets {
-            step(
-                "capset",
-                format_args!("{kind:?} {}", names(set)),
-                "root's powers, and no more of them than were asked for",
-            )
-            .run(|| errno(caps::set(None, *kind, set)))?;
+        let own = capabilities(None).map_err(|errno| StepError::new("capget", "", errno))?.permitted;
+        let permitted = self.permitted & own;
+        let sets = CapabilitySets {
+            effective: self.effective & permitted,
+            permitted,
+            inheritable: self.inheritable & own,
+        };
+        step(
+            "capset",
+            format_args!(
+                "effective {} permitted {} inheritable {}",
+                Names(sets.effective),
+                Names(permitted),
+                Names(sets.inheritable)
+            ),
+            "root's powers, and no more of them than were asked for",
+        )
+        .run(|| set_capabilities(None, sets))?;
+        // What was ambient before and is not inheritable now has gone with that.
+        if sets.inheritable.is_empty() {
+            return Ok(());
         }
-        let ambient: CapsHashSet = have(&self.ambient).intersection(&sets[0].1).copied().collect();
+        let ambient = self.ambient & permitted & sets.inheritable;
         step(
             "prctl",
-            format_args!("PR_CAP_AMBIENT {}", names(&ambient)),
+            format_args!("PR_CAP_AMBIENT {}", Names(ambient)),
             "what a program gets that is neither root's nor set-user-id",
         )
-        .run(|| errno(caps::set(None, CapSet::Ambient, &ambient)))?;
-        Ok(())
+        .run(|| {
+            clear_ambient_capability_set()?;
+            each(ambient).try_for_each(|one| configure_capability_in_ambient_set(one, true))
+        })
     }
 }
 
-/// The caps crate tells what went wrong as text; the number is still where the kernel's answer was left.
-fn errno<T>(result: Result<T, caps::errors::CapsError>) -> io::Result<T> {
-    result.map_err(|_| io::Error::last_os_error())
+/// Those that are asked for, and that this process lacks itself: their names, or nothing.
+pub(crate) fn not_held(asked: &LinuxCapabilities) -> String {
+    let Ok(own) = capabilities(None) else { return String::new() };
+    let lacking = set(asked.permitted()) & !own.permitted;
+    if lacking.is_empty() { String::new() } else { Names(lacking).to_string() }
+}
+
+fn set(list: &Option<Capabilities>) -> CapabilitySet {
+    let bits = list.iter().flatten().filter_map(|name| kernels(*name)).map(|cap| cap.bitmask());
+    CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
+}
+
+/// One after another, also those that have no name yet.
+fn each(set: CapabilitySet) -> impl Iterator<Item = CapabilitySet> {
+    let bits = set.bits();
+    (0..64).map(|number| 1 << number).filter(move |bit| bits & bit != 0).map(CapabilitySet::from_bits_retain)
 }
 
 fn kernels(name: Capability) -> Option<Cap> {
     format!("CAP_{name}").parse().ok()
 }
 
-fn names(set: &CapsHashSet) -> String {
-    let mut list: Vec<_> =
-        set.iter().map(|cap| cap.to_string().trim_start_matches("CAP_").to_lowercase()).collect();
-    list.sort();
-    if list.is_empty() { "none".to_owned() } else { list.join(",") }
+/// For whoever reads: `chown,kill`, or `none`.
+struct Names(CapabilitySet);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = caps::all().into_iter().filter(|cap| self.0.bits() & cap.bitmask() != 0);
+        let mut list: Vec<_> =
+            named.map(|cap| cap.to_string().trim_start_matches("CAP_").to_lowercase()).collect();
+        list.sort();
+        f.write_str(if list.is_empty() { "none" } else { "" })?;
+        f.write_str(&list.join(","))
+    }
 }
 
 #[cfg(test)]
@@ -139,10 +184,7 @@ mod tests {
 
     #[test]
     fn dockers_fourteen_are_the_mask_that_proc_shows() {
-        let sets =
-            Sets { bounding: docker_default().into_iter().filter_map(kernels).collect(), ..Sets::default() };
-        let mask = sets.bounding.iter().fold(0, |mask, cap| mask | cap.bitmask());
-        assert_eq!(format!("{mask:016x}"), "00000000a80425fb");
+        assert_eq!(format!("{:016x}", set(&Some(docker_default())).bits()), "00000000a80425fb");
     }
 
     #[test]
@@ -154,5 +196,13 @@ mod tests {
     #[test]
     fn no_capabilities_in_the_configuration_are_no_capabilities() {
         assert!(Sets::new(None).bounding.is_empty());
+    }
+
+    #[test]
+    fn a_set_is_told_by_its_names() {
+        let two = [Capability::Kill, Capability::Chown].into_iter().collect();
+        assert_eq!(Names(set(&Some(two))).to_string(), "chown,kill");
+        assert_eq!(Names(CapabilitySet::empty()).to_string(), "none");
+        assert_eq!(each(CapabilitySet::from_bits_retain(1 << 63 | 1)).count(), 2);
     }
 }

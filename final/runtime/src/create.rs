@@ -20,7 +20,7 @@ use crate::init::{Init, Root, Wait};
 use crate::namespaces::Namespaces;
 use crate::program::{Around, Program};
 use crate::stdio::Prepared;
-use crate::{Error, cgroups, mounts};
+use crate::{Error, cgroups, labels, mounts, sysctl};
 
 /// What a container is made of.
 #[derive(Debug)]
@@ -118,9 +118,10 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
     refuse_unsupported(spec, linux)?;
     let namespaces = Namespaces::new(linux)?;
+    let sysctl = sysctl::plan(linux, &namespaces)?;
     let program = Program::new(
         process,
-        linux.seccomp().as_ref(),
+        linux,
         &Around {
             die_with_parent: options.fifo.is_none(),
             keep_keyring: options.keep_keyring,
@@ -145,7 +146,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             devices: Devices::new(linux),
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
-            sysctl: sysctl(linux)?,
+            sysctl,
             stdio: Prepared::new(stdio),
             readonly_root,
             masked: linux.masked_paths().clone().unwrap_or_default(),
@@ -174,25 +175,17 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
 
 /// What is in the specification, and not in this runtime: better an error than a container that is less confined than asked.
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
-    let process = spec.process().as_ref();
+    labels::mount_option(linux.mount_label().as_deref())?;
     let asked = [
         ("hooks", spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.personality", linux.personality().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.netDevices", linux.net_devices().is_some()),
-        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
-        (
-            "process.apparmorProfile",
-            process.is_some_and(|it| it.apparmor_profile().as_ref().is_some_and(|name| !name.is_empty())),
-        ),
-        (
-            "process.selinuxLabel",
-            process.is_some_and(|it| it.selinux_label().as_ref().is_some_and(|name| !name.is_empty())),
-        ),
-        ("process.scheduler", process.is_some_and(|it| it.scheduler().is_some())),
-        ("process.ioPriority", process.is_some_and(|it| it.io_priority().is_some())),
     ];
+    if linux.intel_rdt().is_some() {
+        return Err(Error::config(
+            "linux.intelRdt",
+            "this runtime does not divide caches and memory bandwidth (resctrl, /sys/fs/resctrl): leave it out",
+        ));
+    }
     match asked.iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Error::config(*field, "it is not supported yet")),
         None => Ok(()),
@@ -234,32 +227,4 @@ fn gate(network: &Network) -> Result<Option<OwnedFd>, Error> {
 
 fn copy(fd: &OwnedFd) -> Result<OwnedFd, Error> {
     Ok(fd.try_clone().map_err(|error| StepError::new("dup", "", error))?)
-}
-
-/// Settings of the kernel that belong to a namespace; any other would be the machine's.
-fn sysctl(linux: &Linux) -> Result<Vec<(String, String)>, Error> {
-    let mut settings = Vec::new();
-    for (name, value) in linux.sysctl().iter().flatten() {
-        let ipc = [
-            "kernel.msgmax",
-            "kernel.msgmnb",
-            "kernel.msgmni",
-            "kernel.sem",
-            "kernel.shmall",
-            "kernel.shmmax",
-        ];
-        let own = name.starts_with("net.")
-            || name.starts_with("fs.mqueue.")
-            || name.starts_with("kernel.shm")
-            || ipc.contains(&name.as_str());
-        if !own || name.contains("..") || name.contains('/') {
-            return Err(Error::config(
-                format!("linux.sysctl.{name}"),
-                "it is not a setting of the container's own namespaces",
-            ));
-        }
-        settings.push((name.clone(), value.clone()));
-    }
-    settings.sort();
-    Ok(settings)
 }

@@ -4,7 +4,8 @@
 //! the same filter. Chapter 2 sees to the namespaces, and marks the process before it enters so that nobody inside may look into
 //! it: until exec it is the host's program with the host's memory.
 //!
-//! Order: oom_score_adj, for a moment this process's own -> cgroup -> namespaces -> standard descriptors -> the same restrictions as the first process -> exec.
+//! Order: oom_score_adj and processors, for a moment this process's own -> cgroup -> processors -> namespaces -> standard
+//! descriptors -> the same restrictions as the first process -> exec.
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
 use crate::program::{Around, Program};
+use crate::scheduler::Affinity;
 use crate::stdio::Prepared;
 use crate::{Error, Started, Stdio, cgroups, process};
 
@@ -53,7 +55,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let linux = exec.spec.linux().as_ref().ok_or_else(|| Error::config("linux", "it is missing"))?;
     let ExecOptions { detach, preserve_fds, cgroup: below } = exec.options;
     let around = Around { die_with_parent: !detach, keep_keyring: false, preserve_fds };
-    let program = Program::new(exec.process, linux.seccomp().as_ref(), &around)?;
+    let program = Program::new(exec.process, linux, &around)?;
     let stdio = Prepared::new(exec.stdio);
     let cgroup = cgroups::open(exec.id, linux, below.as_deref())?;
     let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;
@@ -61,11 +63,13 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let config = Config { into_cgroup, die_with_parent: !detach, ..Config::default() };
     // Inherited: inside, marked against the container's eyes, the process could not write it in a user namespace.
     let own = process::oom_score_adj(program.oom_score_adj)?;
+    let processors = program.affinity.begin()?;
     let created = join(Pid::from_raw(exec.pid), config, |end| {
         let stage = ::namespaces::StageError::at("exec");
         if let Some(entrance) = &entrance {
             entrance.enter().map_err(&stage)?;
         }
+        program.affinity.settle().map_err(&stage)?;
         process::keyring().map_err(&stage)?;
         // A terminal is bound at /dev/console for the first process alone.
         stdio.apply(end, false)?;
@@ -73,6 +77,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
         end.wait_to_proceed()?;
         program.exec()
     });
+    Affinity::restore(processors)?;
     process::oom_score_adj(own)?;
     Started::new(created?.proceed()?, None)
 }

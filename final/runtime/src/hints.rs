@@ -42,6 +42,24 @@ pub const HINTS: &[Hint] = &[
         page: "engine.html#the-process",
     },
     Hint {
+        step: "sched_setattr",
+        errno: Errno::EPERM,
+        advice: "a real-time policy or a lower nice value needs CAP_SYS_NICE on the host; and on cgroup v1 the cgroup needs time for it, in cpu.rt_runtime_us (linux.resources.cpu.realtimeRuntime)",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "ioprio_set",
+        errno: Errno::EPERM,
+        advice: "the real-time class needs CAP_SYS_ADMIN or CAP_SYS_NICE on the host: ask for IOPRIO_CLASS_BE",
+        page: "engine.html#the-process",
+    },
+    Hint {
+        step: "set_mempolicy",
+        errno: Errno::EINVAL,
+        advice: "no such node, or the cpuset does not allow it: /sys/devices/system/node/online lists the nodes",
+        page: "engine.html#the-process",
+    },
+    Hint {
         step: "mount_setattr",
         errno: Errno::ENOSYS,
         advice: "mount_setattr(2) came with Linux 5.12: a newer kernel is needed",

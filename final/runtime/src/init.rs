@@ -21,20 +21,21 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::cgroups::Entrance;
 use ::namespaces::{
     InitEnd, Kind, StageError, cgroup_namespace, hostname, inside, new_root, pivot_root, reaper,
 };
-use step::StepError;
+use step::{StepError, step};
 use unionfs::Overlay;
 
 use crate::create::Network;
 use crate::devices::Devices;
 use crate::program::Program;
 use crate::stdio::Prepared;
-use crate::{masked, mounts, proc, process};
+use crate::sysctl::Setting;
+use crate::{masked, mounts, process};
 
 /// The root file system as the init process finds it.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub(crate) struct Init {
     pub(crate) devices: Devices,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
-    pub(crate) sysctl: Vec<(String, String)>,
+    pub(crate) sysctl: Vec<Setting>,
     pub(crate) stdio: Prepared,
     pub(crate) readonly_root: bool,
     pub(crate) masked: Vec<String>,
@@ -152,12 +153,10 @@ impl Init {
             hostname::set(name)?;
         }
         if let Some(name) = &self.domainname {
-            proc::write(Path::new("sys/kernel/domainname"), name, "the NIS domain of the UTS namespace")?;
+            step("setdomainname", format_args!("{name}"), "the NIS domain of the UTS namespace")
+                .run(|| rustix::system::setdomainname(name.as_bytes()))?;
         }
-        self.sysctl.iter().try_for_each(|(name, value)| {
-            let path = Path::new("sys").join(name.replace('.', "/"));
-            proc::write(&path, value, "a setting of the container's own namespaces")
-        })
+        self.sysctl.iter().try_for_each(Setting::apply)
     }
 
     fn close_paths(&self) -> Result<(), StepError> {

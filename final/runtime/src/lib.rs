@@ -9,16 +9,19 @@
 //! | `mounts`, `masked`, `devices` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices` | chapters 2 and 4 |
 //! | [`cgroups`] | `linux.resources`, `cgroupsPath` | chapter 3 |
 //! | `stdio` | `process.terminal` | chapter 2 |
-//! | [`capabilities`], [`seccomp`], `process` | `process`, `linux.seccomp` | here |
+//! | `process`, [`capabilities`], [`seccomp`] | `process`, `linux.seccomp`, `linux.personality` | here |
+//! | `scheduler`, `memory_policy` | `scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy` | here |
+//! | `labels`, `sysctl` | `apparmorProfile`, `selinuxLabel`, `linux.mountLabel`, `linux.sysctl` | here |
 //!
 //! [`create()`] makes the container and stops before the user's program; [`Container::start`] lets it run; [`exec()`] starts one
 //! more process in it. [`defaults`] says what a container gets when nobody asks for anything else.
 //!
-//! In reading order: [`defaults`], [`create`](mod@create), `init`, `program`, then the mechanisms, then [`exec`](mod@exec).
+//! In reading order: [`config`], [`defaults`], [`create`](mod@create), `init`, `program`, then the mechanisms, then [`exec`](mod@exec).
 //! Beside them: [`own_exe`], which keeps a container's hands off the program that started it.
 //!
 //! See the runtime-spec: config.md, config-linux.md, runtime.md.
 
+pub mod config;
 pub mod defaults;
 
 pub mod container;
@@ -35,14 +38,20 @@ mod proc;
 mod stdio;
 
 pub mod capabilities;
+mod labels;
+mod memory_policy;
 mod process;
+mod scheduler;
 pub mod seccomp;
+mod sysctl;
 
 pub mod exec;
 
 pub mod error;
 pub mod hints;
 pub mod own_exe;
+
+mod syscalls;
 
 pub use container::{Container, Ended, Started};
 pub use create::{Create, Network, Options, Rootfs, Stdio, WindowSize, create};

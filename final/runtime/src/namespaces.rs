@@ -2,12 +2,12 @@
 //!
 //! A namespace with a path is entered, one without is made. A kind that is not in the list is the host's.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use ::namespaces::{Config, IdMap, Join, Kind, TimeOffset};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use rustix::fs::{Mode, OFlags};
 
 use crate::Error;
 
@@ -16,11 +16,21 @@ use crate::Error;
 pub(crate) struct Namespaces {
     /// Its own.
     pub(crate) new: Vec<Kind>,
-    /// Others', each with an open file that stands for it.
-    joined: Vec<(Kind, OwnedFd)>,
+    /// Others'.
+    joined: Vec<Joined>,
     uid_map: Vec<IdMap>,
     gid_map: Vec<IdMap>,
     time_offsets: Vec<TimeOffset>,
+}
+
+/// A namespace that is there already.
+#[derive(Debug)]
+struct Joined {
+    kind: Kind,
+    /// An open file that stands for it.
+    fd: OwnedFd,
+    /// Whether this process is in it too.
+    hosts: bool,
 }
 
 impl Namespaces {
@@ -33,11 +43,11 @@ impl Namespaces {
         let mut all = Self::default();
         for namespace in linux.namespaces().iter().flatten() {
             let kind = kind(namespace.typ());
-            if all.owns(kind) || all.joined.iter().any(|(other, _)| *other == kind) {
+            if all.owns(kind) || all.joined.iter().any(|join| join.kind == kind) {
                 return Err(Error::config("linux.namespaces", format!("{kind} is there twice")));
             }
             match namespace.path() {
-                Some(path) => all.joined.push((kind, open(path)?)),
+                Some(path) => all.joined.push(open(kind, path)?),
                 None => all.new.push(kind),
             }
         }
@@ -64,6 +74,11 @@ impl Namespaces {
         self.new.contains(&kind)
     }
 
+    /// Whether the container is in one of this kind that is not the host's: for itself, or another's.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.owns(kind) || self.joined.iter().any(|join| join.kind == kind && !join.hosts)
+    }
+
     /// Whether the group `tty`, to which terminals belong, exists inside.
     pub(crate) fn has_tty_group(&self) -> bool {
         const TTY: u32 = 5;
@@ -84,7 +99,7 @@ impl Namespaces {
         mapped_mounts: Vec<OwnedFd>,
         die_with_parent: bool,
     ) -> Config {
-        let join = self.joined.into_iter().map(|(kind, fd)| Join { kinds: vec![kind], fd }).collect();
+        let join = self.joined.into_iter().map(|join| Join { kinds: vec![join.kind], fd: join.fd }).collect();
         Config {
             new: self.new,
             join,
@@ -111,9 +126,26 @@ fn kind(typ: LinuxNamespaceType) -> Kind {
     }
 }
 
-fn open(path: &Path) -> Result<OwnedFd, Error> {
-    let file = File::open(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    Ok(file.into())
+/// Opens a namespace by a path, `/proc/PID/ns/net` or a file that it is bound at, and looks whether it is one of this kind.
+fn open(kind: Kind, path: &Path) -> Result<Joined, Error> {
+    let failed = |source: std::io::Error| Error::File { path: path.to_owned(), source };
+    // Without O_NONBLOCK a FIFO would be waited at.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    match Kind::of(fd.as_fd()) {
+        Ok(found) if found == kind => {}
+        Ok(found) => {
+            return Err(Error::config(
+                "linux.namespaces",
+                format!("{path:?} is a {found} namespace, and not a {kind} namespace"),
+            ));
+        }
+        Err(_) => return Err(Error::config("linux.namespaces", format!("{path:?} is no namespace"))),
+    }
+    let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let that = rustix::fs::fstat(&fd).map(identity).map_err(|errno| failed(errno.into()))?;
+    let own = rustix::fs::stat(format!("/proc/self/ns/{}", kind.proc_name())).map(identity);
+    Ok(Joined { kind, fd, hosts: own == Ok(that) })
 }
 
 fn maps(maps: Option<&[LinuxIdMapping]>) -> Vec<IdMap> {
@@ -162,6 +194,8 @@ mod tests {
             r#"{"namespaces":[{"type":"mount"},{"type":"user"}]}"#,
             r#"{"namespaces":[{"type":"mount"}],"uidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#,
             r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/nowhere"}]}"#,
+            r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/proc/self/ns/ipc"}]}"#,
+            r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/dev/null"}]}"#,
         ] {
             read(json).unwrap_err();
         }

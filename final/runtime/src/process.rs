@@ -9,7 +9,7 @@
 //!
 //! Names of users are not looked up here: the engine has done so, outside.
 //!
-//! See credentials(7), setgroups(2), setresuid(2), getrlimit(2), proc_pid_oom_score_adj(5); runtime-spec: config.md.
+//! See credentials(7), setgroups(2), setresuid(2), getrlimit(2), personality(2), proc_pid_oom_score_adj(5); runtime-spec: config.md.
 
 use std::fs;
 use std::io;
@@ -17,11 +17,12 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::personality::{self, Persona};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchdir, setgroups, setresgid, setresuid};
-use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process, User};
+use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, User};
 use rustix::fs::{CWD, OFlags, ResolveFlags};
 use step::{StepError, step};
 
@@ -91,6 +92,18 @@ pub(crate) fn oom_score_adj(score: Option<i32>) -> Result<Option<i32>, StepError
     step("write", format_args!("{PATH} {score}"), "whom the kernel kills first when memory runs out")
         .run(|| fs::write(PATH, score.to_string()))?;
     Ok(before)
+}
+
+/// The machine as the program sees it: with `LINUX32` uname(2) names a 32-bit one, for whoever builds programs for it.
+pub(crate) fn personality(domain: LinuxPersonalityDomain) -> Result<(), StepError> {
+    // PER_LINUX and PER_LINUX32 of `linux/personality.h`.
+    let number = match domain {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    };
+    step("personality", format_args!("{domain}"), "which kind of machine uname(2) tells of")
+        .run(|| personality::set(Persona::from_bits_retain(number)))
+        .map(drop)
 }
 
 /// Limits of the process and its children.
@@ -163,12 +176,14 @@ fn inside(cwd: io::Result<PathBuf>) -> io::Result<()> {
 
 /// Becomes the user. The capabilities in the permitted set stay, for [`crate::capabilities`] to choose from.
 pub(crate) fn user(user: &User) -> Result<(), StepError> {
-    step(
-        "prctl",
-        format_args!("PR_SET_KEEPCAPS 1"),
-        "else the change of the user would clear what was asked for",
-    )
-    .run(|| prctl::set_keepcaps(true))?;
+    if user.uid() != 0 {
+        step(
+            "prctl",
+            format_args!("PR_SET_KEEPCAPS 1"),
+            "else the change of the user would clear what was asked for",
+        )
+        .run(|| prctl::set_keepcaps(true))?;
+    }
     if let Some(mask) = user.umask() {
         umask(Mode::from_bits_truncate(mask));
     }

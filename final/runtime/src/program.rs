@@ -3,7 +3,7 @@
 //! All that can be computed is computed by the runtime process; the init process only makes the calls, in this order:
 //!
 //! ```text
-//! limits -> working directory -> [filter] -> bounding set -> groups, user -> other capabilities -> no_new_privs
+//! turn, memory, labels -> limits -> working directory -> [filter] -> bounding set -> groups, user -> other capabilities -> no_new_privs
 //!        -> ask again to die with the parent -> (wait) -> [filter] -> exec
 //! ```
 //!
@@ -16,11 +16,14 @@ use std::path::{Path, PathBuf};
 
 use ::namespaces::StageError;
 use chroot::Command;
-use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process, User};
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process, User};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use step::{StepError, step};
 
 use crate::capabilities::Sets;
+use crate::labels::Labels;
+use crate::memory_policy::MemoryPolicy;
+use crate::scheduler::{Affinity, Turn};
 use crate::seccomp::{self, Filter};
 use crate::{Error, process};
 
@@ -31,9 +34,15 @@ pub(crate) struct Program {
     cwd: PathBuf,
     user: User,
     capabilities: Sets,
+    turn: Turn,
+    personality: Option<LinuxPersonalityDomain>,
+    memory_policy: Option<MemoryPolicy>,
+    labels: Labels,
     rlimits: Vec<PosixRlimit>,
     no_new_privileges: bool,
     filter: Option<Filter>,
+    /// For a process of exec.
+    pub(crate) affinity: Affinity,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) die_with_parent: bool,
     keep_keyring: bool,
@@ -53,11 +62,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Config`] for what cannot be.
-    pub(crate) fn new(
-        process: &Process,
-        seccomp: Option<&LinuxSeccomp>,
-        around: &Around,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(process: &Process, linux: &Linux, around: &Around) -> Result<Self, Error> {
         process::check(process)?;
         let texts = |list: &Option<Vec<String>>| list.iter().flatten().map(OsString::from).collect();
         Ok(Self {
@@ -69,9 +74,14 @@ impl Program {
             cwd: process.cwd().clone(),
             user: process.user().clone(),
             capabilities: Sets::new(process.capabilities().as_ref()),
+            turn: Turn::new(process)?,
+            personality: linux.personality().as_ref().map(|personality| personality.domain()),
+            memory_policy: linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?,
+            labels: Labels::new(process)?,
             rlimits: process.rlimits().clone().unwrap_or_default(),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filter: seccomp.map(seccomp::compile).transpose()?,
+            filter: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
+            affinity: Affinity::new(process.exec_cpu_affinity().as_ref())?,
             oom_score_adj: process.oom_score_adj(),
             die_with_parent: around.die_with_parent,
             keep_keyring: around.keep_keyring,
@@ -92,6 +102,14 @@ impl Program {
     /// # Errors
     /// The step that failed, with its stage.
     pub(crate) fn restrict(&self) -> Result<(), StageError> {
+        self.turn.apply().map_err(StageError::at("scheduler"))?;
+        if let Some(domain) = self.personality {
+            process::personality(domain).map_err(StageError::at("personality"))?;
+        }
+        if let Some(policy) = &self.memory_policy {
+            policy.apply().map_err(StageError::at("memory policy"))?;
+        }
+        self.labels.apply().map_err(StageError::at("labels"))?;
         process::rlimits(&self.rlimits).map_err(StageError::at("rlimits"))?;
         process::working_directory(&self.cwd).map_err(StageError::at("cwd"))?;
         if let Some(filter) = self.filter.as_ref().filter(|_| !self.no_new_privileges) {

@@ -34,11 +34,10 @@ use step::{StepError, step};
 
 use self::bpf::{Condition, Decisions, Rule, Test};
 use self::calls::Abi;
-use crate::Error;
+use crate::{Error, syscalls};
 
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
-const MODE_FILTER: libc::c_uint = 1;
 
 /// A compiled filter.
 #[derive(Clone)]
@@ -168,17 +167,9 @@ impl Filter {
             format_args!("SECCOMP_SET_MODE_FILTER {} instructions", self.program.len()),
             "from here on the kernel asks this program at each system call; it can never be taken off",
         )
-        .run(|| install(&self.program, self.flags))
+        .run(|| syscalls::seccomp(&self.program, self.flags))
+        .map(drop)
     }
-}
-
-#[allow(unsafe_code)]
-fn install(program: &[sock_filter], flags: libc::c_ulong) -> Result<(), Errno> {
-    let len = libc::c_ushort::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    // SAFETY: `program` points to `len` instructions that live until the call returns; the kernel copies them and writes to none.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, MODE_FILTER, flags, &raw const program) };
-    Errno::result(result).map(drop)
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ pub(super) fn tests() -> Vec<Test> {
         Test { name: "runtime::an_ordinary_user_has_no_capabilities", needs: ROOT, run: ordinary_user },
         Test { name: "runtime::ambient_capabilities_reach_an_ordinary_user", needs: ROOT, run: ambient },
         Test {
+            name: "runtime::capabilities_that_cannot_be_are_told",
+            needs: ROOT,
+            run: capabilities_that_cannot_be,
+        },
+        Test {
             name: "runtime::exec_is_confined_like_the_first",
             needs: ROOT,
             run: exec_is_confined_like_the_first,
@@ -162,6 +167,29 @@ fn ambient(host: &Host) -> Outcome {
     for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
         assert_eq!(seen["capabilities"][set], json!(["CAP_NET_BIND_SERVICE"]), "{set}");
     }
+    Ok(())
+}
+
+/// A warning, and the container runs with the others.
+fn capabilities_that_cannot_be(host: &Host) -> Outcome {
+    let bundle = Bundle::new(host, &["/kit/probe"], |config| {
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] =
+                json!(["CAP_KILL", "CAP_TIME_TRAVEL", "CAP_SYS_RESOURCE"]);
+        }
+    })?;
+    let own = status(std::process::id().cast_signed(), "CapPrm")?;
+    let output = bundle.run()?.success()?;
+    assert!(
+        output.stderr.contains("warning: process.capabilities: CAP_TIME_TRAVEL is not known"),
+        "{output:?}"
+    );
+    let lacks = u64::from_str_radix(&own, 16)? & 1 << 24 == 0;
+    assert_eq!(output.stderr.contains("sys_resource cannot be given"), lacks, "{output:?}");
+    let seen: serde_json::Value = output.json()?;
+    let expected = if lacks { json!(["CAP_KILL"]) } else { json!(["CAP_KILL", "CAP_SYS_RESOURCE"]) };
+    assert_eq!(seen["capabilities"]["permitted"], expected);
+    assert_eq!(seen["capabilities"]["effective"], expected);
     Ok(())
 }
 

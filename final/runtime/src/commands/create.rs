@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, Mode, OFlags};
-use sampan_runtime::{Container, Create, Network, Options, Rootfs, Stdio};
+use sampan_runtime::{Container, Create, Network, Options, Rootfs, Stdio, config};
 use step::step;
 
 use super::Global;
@@ -200,7 +200,8 @@ fn read_bundle(bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
     let path = bundle.join("config.json");
     let text =
         fs::read(&path).with_context(|| format!("cannot read {path:?}: `sampan-runtime spec` writes one"))?;
-    let spec = serde_json::from_slice(&text).with_context(|| format!("{path:?} is no configuration"))?;
+    let (spec, warnings) = config::parse(&text).with_context(|| format!("{path:?} is no configuration"))?;
+    super::warn(&warnings);
     Ok((bundle, spec))
 }
 

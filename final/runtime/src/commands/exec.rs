@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
-use sampan_runtime::{Exec, ExecOptions, Stdio};
+use sampan_runtime::{Exec, ExecOptions, Stdio, config};
 
 use super::foreground;
 use super::handover::{
@@ -124,7 +124,10 @@ pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
 fn process(args: &Args, first: Option<&Process>) -> anyhow::Result<Process> {
     if let Some(path) = &args.process {
         let text = fs::read(path).with_context(|| format!("cannot read {path:?}"))?;
-        return serde_json::from_slice(&text).with_context(|| format!("{path:?} is no process"));
+        let (process, warnings) =
+            config::parse_process(&text).with_context(|| format!("{path:?} is no process"))?;
+        super::warn(&warnings);
+        return Ok(process);
     }
     let mut process = first.cloned().context("config.json has no process")?;
     process.set_args(Some(args.command.clone()));

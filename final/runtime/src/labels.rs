@@ -1,0 +1,179 @@
+//! `process.apparmorProfile`, `process.selinuxLabel`, `linux.mountLabel`: what the machine's mandatory access control calls it.
+//!
+//! AppArmor and SELinux judge each access by who asks and what is asked for, after the ordinary permissions: a second fence
+//! that stands when root's powers are misused. The runtime only says which profile or label the program gets; the
+//! administrator has written the rules.
+//!
+//! What the kernel requires: 1. that the security module is switched on, and the profile loaded; 2. that a process writes its
+//! own label, `attr/exec`, which counts from the next exec on; 3. for files, the label in a mount option, `context=`.
+//!
+//! The file is opened below the host's `/proc`, by a descriptor from before the clone: a `/proc` that a container's image or
+//! mounts bring along could be anything (CVE-2019-16884).
+//!
+//! See apparmor(7), selinux(8), proc_pid_attr(5); runtime-spec: config.md, "Linux Process", config-linux.md, "Mount Label".
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use oci_spec::runtime::Process;
+use rustix::fs::{Mode, OFlags};
+use step::{StepError, step};
+
+use crate::Error;
+
+/// AppArmor's word for "by no profile".
+const UNCONFINED: &str = "unconfined";
+
+/// What is written for the next exec.
+#[derive(Debug, Default)]
+pub(crate) struct Labels {
+    apparmor: Option<String>,
+    selinux: Option<String>,
+    proc: Option<OwnedFd>,
+}
+
+impl Labels {
+    /// Reads the two fields; where neither is asked for nothing is opened.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a label whose module this kernel has not, or has not switched on.
+    pub(crate) fn new(process: &Process) -> Result<Self, Error> {
+        let named = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
+        let (apparmor, selinux) = (named(process.apparmor_profile()), named(process.selinux_label()));
+        if apparmor.is_none() && selinux.is_none() {
+            return Ok(Self::default());
+        }
+        let apparmor = match apparmor {
+            Some(profile) if has_apparmor() => Some(profile),
+            // Just what it is without AppArmor.
+            Some(profile) if profile == UNCONFINED => None,
+            Some(profile) => {
+                return Err(Error::config(
+                    "process.apparmorProfile",
+                    format!(
+                        "{profile:?} is asked for, and AppArmor is not enabled on this machine: leave it out"
+                    ),
+                ));
+            }
+            None => None,
+        };
+        if selinux.is_some() && !has_selinux() {
+            return Err(Error::config(
+                "process.selinuxLabel",
+                "a label is asked for, and SELinux is not enabled on this machine: leave it out",
+            ));
+        }
+        Ok(Self { apparmor, selinux, proc: Some(host_proc()?) })
+    }
+
+    /// Has the next exec give the program its profile and label. While the process is still root.
+    pub(crate) fn apply(&self) -> Result<(), StepError> {
+        let Some(proc) = &self.proc else { return Ok(()) };
+        if let Some(profile) = &self.apparmor {
+            // The second is the older name, which another security module may have taken.
+            let paths = ["self/attr/apparmor/exec", "self/attr/exec"];
+            let why = "from exec on AppArmor judges the program by this profile";
+            label(proc.as_fd(), &paths, &format!("exec {profile}"), why)?;
+        }
+        if let Some(context) = &self.selinux {
+            let why = "from exec on SELinux judges the program by this label";
+            label(proc.as_fd(), &["self/attr/exec"], context, why)?;
+        }
+        Ok(())
+    }
+}
+
+fn label(proc: BorrowedFd<'_>, paths: &[&str], text: &str, why: &'static str) -> Result<(), StepError> {
+    step("write", format_args!("/proc/{} {text:?}", paths[0]), why).run(|| {
+        let mut outcome = Err(Errno::ENOENT.into());
+        for path in paths {
+            outcome = rustix::fs::openat(proc, *path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(std::io::Error::from)
+                .and_then(|file| fs::File::from(file).write_all(text.as_bytes()));
+            if !matches!(&outcome, Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32)) {
+                break;
+            }
+        }
+        outcome
+    })
+}
+
+/// The option that gives all files of a new file system this label.
+///
+/// # Errors
+/// [`Error::Config`] where there is no SELinux.
+pub(crate) fn mount_option(label: Option<&str>) -> Result<Option<String>, Error> {
+    match label.filter(|label| !label.is_empty()) {
+        None => Ok(None),
+        Some(label) if has_selinux() => Ok(Some(context(label))),
+        Some(_) => Err(Error::config(
+            "linux.mountLabel",
+            "a label is asked for, and SELinux is not enabled on this machine: leave it out",
+        )),
+    }
+}
+
+/// In quotes, for categories are separated by commas, as options are.
+fn context(label: &str) -> String {
+    format!("context=\"{label}\"")
+}
+
+/// The host's `/proc`, for what the process writes of itself when another one is mounted there.
+pub(crate) fn host_proc() -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty());
+    Ok(proc.map_err(|errno| StepError::new("open", "/proc", errno))?)
+}
+
+fn has_apparmor() -> bool {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    enabled.is_ok_and(|text| text.starts_with('Y'))
+}
+
+/// Compiled in is not enough: selinuxfs(8) is there when a policy can be.
+fn has_selinux() -> bool {
+    ["/sys/fs/selinux/enforce", "/selinux/enforce"].iter().any(|path| Path::new(path).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(json: &str) -> Result<Labels, Error> {
+        Labels::new(
+            &serde_json::from_str(&format!(r#"{{"user":{{}},"cwd":"/","args":["a"]{json}}}"#)).unwrap(),
+        )
+    }
+
+    #[test]
+    fn nothing_asked_opens_nothing() {
+        assert!(labels("").unwrap().proc.is_none());
+        assert!(labels(r#","apparmorProfile":"","selinuxLabel":"""#).unwrap().proc.is_none());
+    }
+
+    #[test]
+    fn what_the_machine_has_not_is_an_error_by_its_field() {
+        if !has_apparmor() {
+            let error = labels(r#","apparmorProfile":"docker-default""#).unwrap_err().to_string();
+            assert!(error.starts_with("config: process.apparmorProfile: "), "{error}");
+            labels(r#","apparmorProfile":"unconfined""#).unwrap();
+        }
+        if !has_selinux() {
+            let error =
+                labels(r#","selinuxLabel":"system_u:system_r:container_t:s0""#).unwrap_err().to_string();
+            assert!(error.starts_with("config: process.selinuxLabel: "), "{error}");
+            assert!(
+                mount_option(Some("a_u:b_r:c_t:s0")).unwrap_err().to_string().contains("linux.mountLabel")
+            );
+        }
+        assert_eq!(mount_option(Some("")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_labels_commas_are_no_separators() {
+        assert_eq!(context("a_u:b_r:c_t:s0:c1,c2"), "context=\"a_u:b_r:c_t:s0:c1,c2\"");
+    }
+}
