@@ -1,8 +1,9 @@
 //! `cargo kit`: look after the machine, the root file system and the tests of this kit.
 //!
 //! One subcommand a file; each has its own help. In the order in which a learner meets them: [`tour`], [`doctor`], [`setup`],
-//! [`mod@test`], [`vm`], [`book`], [`leaks`], [`clean`].
+//! [`mod@test`], [`vm`], [`mod@bench`], [`book`], [`leaks`], [`clean`].
 
+mod bench;
 mod book;
 mod clean;
 mod doctor;
@@ -36,6 +37,7 @@ enum Command {
     Tour(tour::Args),
     Test(test::Args),
     Vm(vm::Args),
+    Bench(bench::Args),
     Book(book::Args),
     Leaks(leaks::Args),
     Clean(clean::Args),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Tour(args) => tour::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Book(args) => book::run(&args),
         Command::Leaks(args) => leaks::run(&args),
         Command::Clean(args) => clean::run(&args),

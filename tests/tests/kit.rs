@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
             clean,
         ),
         test("kit::clean_leaves_a_running_container", RUNS, running),
+        test("kit::bench_measures_everybody_in_each_case", BENCH, bench),
         test("kit::tours_table_is_what_the_book_says", TOUR, tour),
     ]
 }
@@ -36,6 +37,43 @@ const TOUR: &[Need] = &[
     Need::Cgroup("pids"),
     Need::Cgroup("cpu"),
 ];
+
+const BENCH: &[Need] = &[
+    Need::Root,
+    Need::Binary("kit"),
+    Need::Binary("sampan-runtime"),
+    Need::Rootfs,
+    Need::Program("cc"),
+    Need::Cgroup("pids"),
+];
+
+/// That the bench runs, not how fast anything is: a debug build, on a machine that does other things.
+fn bench(host: &Host) -> Outcome {
+    let report =
+        host.command("kit", ["bench", "start", "--built", "--single", "--rounds", "1", "--json"])?.json()?;
+    let rows = report["rows"].as_array().ok_or("no rows")?;
+    let cases: BTreeSet<_> = rows.iter().filter_map(|row| row["case"].as_str()).collect();
+    assert_eq!(cases.len(), 5, "{report}");
+    for case in cases {
+        let of_case: Vec<_> = rows.iter().filter(|row| row["case"] == case).collect();
+        assert_eq!(of_case[0]["who"], if case == "exec" { "fork and exec" } else { "floor" }, "{report}");
+        assert_eq!(of_case[1]["who"], "sampan-runtime", "{report}");
+        for row in of_case {
+            let number = |name: &str| row[name].as_f64().unwrap_or_default();
+            assert!(number("min") > 0.0 && number("min") <= number("median"), "{row}");
+            assert!(number("median") <= number("max"), "{row}");
+        }
+    }
+    for memory in report["memory"].as_array().ok_or("no memory")? {
+        assert!(memory["peak"].as_u64() > Some(500) && memory["resident"].as_u64() > Some(100), "{memory}");
+    }
+    let left = fs::read_dir(host.place().kit.join("bench"))?
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("bundles"))
+        .count();
+    assert_eq!(left, 0, "a bundle is left");
+    Ok(())
+}
 
 fn doctor(host: &Host) -> Outcome {
     let output = host.command("kit", ["doctor", "--json"])?;
