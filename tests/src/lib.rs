@@ -23,6 +23,7 @@
 //! [`process`], [`terminal`], [`ask`] (the kernel), [`transcript`] (console blocks of the book).
 
 pub mod ask;
+pub mod attacks;
 pub mod host;
 pub mod inside;
 mod kernel;

@@ -16,11 +16,14 @@
 //! probe burn MILLISECONDS     how many cores does one busy thread get?
 //! probe write BYTES PATH      how long does writing past the page cache take?
 //! probe syscall NAME          does the kernel refuse this call? (unshare, mount)
+//! probe call NUMBER [ARG...]  what does the kernel answer to a system call with these numbers?
+//! probe hunt MILLISECONDS NAME    what can be had of processes of this name that come by?
 //! probe session [TAG]         one of the above a line on standard input, until its end; TAG is for whoever searches /proc
 //! ```
 //!
 //! Each answer is one line. Exit status: 0 the thing could be done, 1 it could not, 2 it could not be tried.
 
+mod attack;
 mod attempt;
 mod cgroup;
 mod child;
@@ -95,6 +98,8 @@ fn attempt(words: &[&str]) -> Answer {
         ["burn", milliseconds] => number(milliseconds, limits::burn),
         ["write", bytes, path] => number(bytes, |bytes| limits::write(bytes, path)),
         ["syscall", name] => attempt::syscall(name),
+        ["call", words @ ..] => attack::call(words),
+        ["hunt", milliseconds, name] => number(milliseconds, |time| attack::hunt(time, name)),
         _ => Answer { json: json!({ "error": format!("no such command: {}", words.join(" ")) }), done: None },
     }
 }
