@@ -26,7 +26,7 @@ use crate::hierarchy::{Hierarchies, Version};
 use crate::plan::{Place, existing, plan};
 use crate::remove::{populated, remove_folder, remove_tree};
 use crate::subtree::{self, Aside};
-use crate::{Error, Limits};
+use crate::{Error, Limits, memory, unified};
 
 /// The folder below each hierarchy that all of ours are in.
 pub const FOLDER: &str = "sampan";
@@ -40,6 +40,8 @@ pub struct Cgroup {
     pub(crate) places: Vec<Place>,
     aside: Option<Aside>,
     hierarchies: Hierarchies,
+    /// Whether a directory that is there already is taken.
+    join: bool,
 }
 
 impl Cgroup {
@@ -49,20 +51,27 @@ impl Cgroup {
     /// [`Error::Invalid`], [`Error::NoController`], [`Error::NotDelegated`], [`Error::Occupied`] and [`Error::NoFile`] for what the
     /// host does not give; else the step that failed. Nothing is left behind then.
     pub fn create(hierarchies: &Hierarchies, name: &str, limits: &Limits) -> Result<Self, Error> {
-        Self::create_at(hierarchies, &ours(name)?, limits)
+        Self::make_all(hierarchies, &ours(name)?, limits, false)
     }
 
-    /// Beyond this chapter: the same at any path below the hierarchies, as OCI's `cgroupsPath` wants it. The leading
-    /// directories that were made stay at the end, except `sampan`.
+    /// Beyond this chapter: the same at any path below the hierarchies, as OCI's `cgroupsPath` wants it. A cgroup that is there
+    /// and empty is used. The leading directories that were made stay at the end, except `sampan`.
     ///
     /// # Errors
-    /// As for [`Cgroup::create`].
-    // ANCHOR: create
+    /// As for [`Cgroup::create`]; [`Error::InUse`] where somebody is in a cgroup of that path.
     pub fn create_at(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::make_all(hierarchies, path, limits, true)
+    }
+
+    // ANCHOR: create
+    fn make_all(hierarchies: &Hierarchies, path: &Path, limits: &Limits, join: bool) -> Result<Self, Error> {
         limits.check()?;
         let places = plan(hierarchies, path, limits)?;
+        if let Some(place) = places.iter().find(|place| join && populated(&place.dir)) {
+            return Err(Error::InUse { path: place.dir.clone() });
+        }
         let (path, hierarchies) = (path.to_owned(), hierarchies.clone());
-        let mut cgroup = Self { path, places: Vec::new(), aside: None, hierarchies };
+        let mut cgroup = Self { path, places: Vec::new(), aside: None, hierarchies, join };
         for place in places {
             let made = cgroup.make(&place).and_then(|()| {
                 cgroup.places.push(place);
@@ -95,7 +104,7 @@ impl Cgroup {
         if places.is_empty() {
             return Err(Error::NoSuchCgroup(path.display().to_string()));
         }
-        Ok(Self { path: path.to_owned(), places, aside: None, hierarchies: hierarchies.clone() })
+        Ok(Self { path: path.to_owned(), places, aside: None, hierarchies: hierarchies.clone(), join: false })
     }
 
     /// The names of all cgroups that are in the folder `sampan` of any hierarchy, sorted.
@@ -112,6 +121,11 @@ impl Cgroup {
     /// The directories that it consists of, version 2 first.
     pub fn places(&self) -> &[Place] {
         &self.places
+    }
+
+    /// Whether the rules for devices that it was made with are kept by the kernel: by a program, or by version 1's controller.
+    pub fn guards_devices(&self) -> bool {
+        self.with(Controller::Devices).is_some()
     }
 
     /// The directory for `CLONE_INTO_CGROUP`, where version 2 is mounted.
@@ -178,7 +192,10 @@ impl Cgroup {
     /// may already be above it.
     pub fn update(&mut self, limits: &Limits) -> Result<(), Error> {
         limits.check()?;
-        for place in plan(&self.hierarchies, &self.path, limits)? {
+        let places = plan(&self.hierarchies, &self.path, limits)?;
+        let memory = places.iter().find(|place| place.controllers.contains(&Controller::Memory));
+        memory.map_or(Ok(()), |place| memory::check(place.version, limits, &place.dir))?;
+        for place in places {
             let known = self.places.iter().position(|other| other.dir == place.dir);
             if known.is_none() || place.version == Version::V2 {
                 self.make(&place)?;
@@ -227,8 +244,9 @@ impl Cgroup {
 
     fn descend(&mut self, place: &Place, new: bool) -> Result<(), Error> {
         let below = place.dir.strip_prefix(&place.base).unwrap_or(Path::new(""));
+        let names = place.controllers.iter().map(|controller| controller.name(place.version));
         let names: Vec<_> =
-            place.controllers.iter().map(|controller| controller.name(place.version)).collect();
+            names.filter(|name| !name.is_empty()).chain(place.others.iter().map(String::as_str)).collect();
         let mut parent = place.base.clone();
         for part in below {
             if place.version == Version::V2 && !names.is_empty() {
@@ -236,7 +254,7 @@ impl Cgroup {
             }
             let dir = parent.join(part);
             if dir != place.dir || new {
-                make_directory(&dir, dir != place.dir)?;
+                make_directory(&dir, dir != place.dir || self.join)?;
             }
             if place.version == Version::V1 && place.controllers.contains(&Controller::Cpuset) {
                 cpuset::inherit(&parent, &dir)?;
@@ -292,20 +310,23 @@ impl Cgroup {
 
 /// Writes the limits of all controllers of a place.
 fn settle(place: &Place, limits: &Limits) -> Result<(), Error> {
-    for controller in &place.controllers {
-        for setting in controller.settings(place.version, limits, &place.dir) {
-            setting.write(&place.dir)?;
-        }
-    }
-    Ok(())
+    place
+        .controllers
+        .iter()
+        .try_for_each(|controller| controller.settle(place.version, limits, &place.dir))?;
+    let unified = if place.version == Version::V2 { unified::settings(limits) } else { Vec::new() };
+    unified.iter().try_for_each(|setting| setting.write(&place.dir))
 }
 
 fn make_directory(dir: &Path, shared: bool) -> Result<(), Error> {
     if shared && dir.is_dir() {
         return Ok(());
     }
-    let why =
-        if shared { "all cgroups of the kit are below one folder" } else { "a directory here is a cgroup" };
+    let why = if dir.ends_with(FOLDER) {
+        "all cgroups of the kit are below one folder"
+    } else {
+        "a directory here is a cgroup"
+    };
     step("mkdir", format_args!("{}", dir.display()), why).run(|| match fs::create_dir(dir) {
         Err(error) if shared && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,

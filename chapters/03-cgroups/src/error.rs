@@ -52,6 +52,22 @@ pub enum Error {
         /// What would bring it.
         remedy: &'static str,
     },
+    /// A limit that only version 1 knows was asked for, and the controller is on version 2 here.
+    #[error("{limit} exists in cgroup version 1 alone, and this host has version 2: {instead}")]
+    OnlyInVersion1 {
+        /// The limit, as the user types it.
+        limit: &'static str,
+        /// What version 2 has in its place.
+        instead: &'static str,
+    },
+    /// A cgroup that was to be used is there, and somebody is in it.
+    #[error(
+        "the cgroup {path:?} is there already and holds processes: it is another container's, or none of ours; take another path"
+    )]
+    InUse {
+        /// The cgroup.
+        path: PathBuf,
+    },
     /// A value that no kernel would take.
     #[error("{limit} {value}: {reason}")]
     Invalid {

@@ -12,10 +12,9 @@
 //! [`freezer`], each with the names of version 2 and version 1 side by side; [`limits`], [`controller`], [`plan`]; then [`cgroup`],
 //! [`entrance`], [`stats`], [`remove`].
 //!
-//! Beside the story: [`size`], [`error`], [`hints`]. Beyond this chapter: [`hugetlb`], [`subtree`] for ordinary users,
-//! [`Cgroup::create_at`] for OCI's paths, [`everyone`] for a signal to all.
-
-#![forbid(unsafe_code)]
+//! Beside the story: [`size`], [`error`], [`hints`]. Beyond this chapter: [`subtree`] for ordinary users,
+//! [`Cgroup::create_at`] for OCI's paths, [`everyone`] for a signal to all, and what container engines ask for besides: [`more`], with [`hugetlb`], [`cpu_more`],
+//! [`io_weight`], [`mod@rdma`], [`network_class`], [`unified`]; [`devices`] and [`device_program`].
 
 pub mod file;
 pub mod hierarchy;
@@ -38,15 +37,26 @@ pub mod stats;
 pub mod error;
 pub mod everyone;
 pub mod hints;
-pub mod hugetlb;
 pub mod size;
+
+pub mod cpu_more;
+pub mod device_program;
+pub mod devices;
+pub mod hugetlb;
+pub mod io_weight;
+pub mod more;
+pub mod network_class;
+pub mod rdma;
 pub mod subtree;
+pub mod unified;
 
 pub use cgroup::Cgroup;
+pub use devices::{Access, DeviceKind, DeviceRule};
 pub use entrance::Entrance;
 pub use error::Error;
 pub use freezer::FreezerState;
 pub use hierarchy::{Hierarchies, Hierarchy, Version};
 pub use hints::HINTS;
 pub use limits::{CpuMax, IoMax, Limits};
+pub use more::{IoWeight, More, RdmaMax};
 pub use stats::Stats;

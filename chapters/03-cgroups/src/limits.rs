@@ -5,12 +5,13 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::more::More;
 use crate::{Error, size};
 
 /// The limits of one cgroup. `None`, or an empty list, leaves the kernel's own value alone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Memory in bytes, page cache and kernel memory of the container included.
+    /// Memory in bytes, page cache and kernel memory of the container included; `u64::MAX` takes a limit away.
     pub memory: Option<u64>,
     /// Memory *and* swap together, in bytes, as Docker counts it; -1 for no limit on swap. Not given, it is twice `memory`, where
     /// the host accounts for swap at all.
@@ -35,6 +36,8 @@ pub struct Limits {
     pub io_max: Vec<IoMax>,
     /// Huge pages: the page's size as the kernel names it (`2MB`), and bytes.
     pub hugetlb: Vec<(String, u64)>,
+    /// What a container engine asks for besides: beyond this chapter.
+    pub more: More,
 }
 
 /// `quota` of every `period`, both in microseconds of all processors together.
@@ -64,9 +67,10 @@ pub struct IoMax {
 }
 
 impl Limits {
-    /// Whether nothing is limited.
+    /// Whether nothing is limited. Rules for devices are none: a container has them whether or not somebody asked.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let none = Self { more: More { devices: None, wide: false, ..self.more.clone() }, ..self.clone() };
+        none == Self::default()
     }
 
     /// Refuses what no kernel would take, before anything has been changed.
@@ -75,6 +79,7 @@ impl Limits {
     /// [`Error::Invalid`], with the limit named as the user typed it.
     pub fn check(&self) -> Result<(), Error> {
         self.check_memory()?;
+        self.more.check()?;
         if let Some(cpus) = self.cpus
             && !(0.01..=1e6).contains(&cpus)
         {
@@ -143,7 +148,7 @@ impl Limits {
     }
 }
 
-fn invalid<T>(limit: &'static str, value: &impl ToString, reason: &str) -> Result<T, Error> {
+pub(crate) fn invalid<T>(limit: &'static str, value: &impl ToString, reason: &str) -> Result<T, Error> {
     Err(Error::Invalid { limit, value: value.to_string(), reason: reason.to_owned() })
 }
 

@@ -22,9 +22,10 @@
 
 use std::path::Path;
 
-use crate::Limits;
 use crate::file::{Missing, Setting, keyed, number};
 use crate::hierarchy::Version;
+use crate::size::human;
+use crate::{Error, Limits};
 
 /// What the kernel tells of a cgroup's memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,23 +58,71 @@ pub(crate) fn settings(version: Version, limits: &Limits, total: u64) -> Vec<Set
     };
     let mut settings: Vec<_> = limits
         .memory
-        .map(|bytes| Setting::new(max, &bytes, "--memory", "above this the kernel reclaims, and then kills"))
+        .map(|bytes| {
+            let why = "above this the kernel reclaims, and then kills";
+            Setting::new(max, &amount(version, bytes), "--memory", why)
+        })
         .into_iter()
         .collect();
     let raises = limits.memory.is_some_and(|memory| memory > total);
     settings.splice(if raises { 0..0 } else { settings.len()..settings.len() }, swap(version, limits));
     settings.extend(limits.memory_reservation.map(|bytes| {
-        Setting::new(low, &bytes, "--memory-reservation", "what is left to it when the host runs short")
+        let why = "what is left to it when the host runs short";
+        Setting::new(low, &amount(version, bytes), "--memory-reservation", why)
     }));
     settings
 }
 // ANCHOR_END: settings
 
+/// A number of bytes; `u64::MAX` is no limit, for which each version has its own word.
+fn amount(version: Version, bytes: u64) -> String {
+    match version {
+        _ if bytes < u64::MAX => bytes.to_string(),
+        Version::V2 => "max".to_owned(),
+        Version::V1 => "-1".to_owned(),
+    }
+}
+
+/// The same with what [`crate::more`] asks for, for the cgroup `dir`.
+pub(crate) fn all_settings(version: Version, limits: &Limits, dir: &Path) -> Vec<Setting> {
+    let mut all = settings(version, limits, total(version, dir));
+    if version == Version::V1 {
+        let more = &limits.more;
+        let why = "how readily its memory is swapped out";
+        all.extend(
+            more.swappiness.map(|it| Setting::new("memory.swappiness", &it, "memory.swappiness", why)),
+        );
+        let why = "at the limit its processes wait until there is room, and are not killed";
+        let file = "memory.oom_control";
+        all.extend(
+            more.oom_kill_disable.map(|it| Setting::new(file, &u8::from(it), "memory.disableOOMKiller", why)),
+        );
+    }
+    all
+}
+
+/// Refuses a limit that is below what is in use, where that was asked for.
+pub(crate) fn check(version: Version, limits: &Limits, dir: &Path) -> Result<(), Error> {
+    let file = if version == Version::V2 { "memory.current" } else { "memory.usage_in_bytes" };
+    let asked = limits.memory.filter(|_| limits.more.check_before_update);
+    match (asked, asked.and_then(|_| number(dir, file))) {
+        (Some(limit), Some(used)) if used > limit => {
+            let reason = format!("{} are in use already, and would be killed for it", human(used));
+            Err(Error::Invalid { limit: "--memory", value: human(limit), reason })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Swap: asked for, or Docker's rule that there is as much of it as of memory.
 fn swap(version: Version, limits: &Limits) -> Option<Setting> {
-    let missing = if limits.memory_swap.is_some() { NO_SWAP_ACCOUNTING } else { Missing::Skip };
+    let asked = limits.memory_swap.is_some_and(|total| total >= 0);
+    // Where the host does not account for swap there is no limit on it, as -1 asks for.
+    let missing = if asked { NO_SWAP_ACCOUNTING } else { Missing::Skip };
     let total = match (limits.memory_swap, limits.memory) {
         (Some(total), _) => u64::try_from(total).ok(),
+        (None, Some(_)) if limits.more.swap_untouched => return None,
+        (None, Some(u64::MAX)) => None,
         (None, Some(memory)) => Some(memory.saturating_mul(2).min(i64::MAX.unsigned_abs())),
         (None, None) => return None,
     };

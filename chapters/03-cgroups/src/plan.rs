@@ -17,6 +17,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
 use crate::controller::Controller;
+use crate::device_program;
 use crate::hierarchy::{Hierarchies, Hierarchy, Version};
 use crate::{Error, Limits};
 
@@ -27,6 +28,8 @@ pub struct Place {
     pub version: Version,
     /// The controllers that are used in it.
     pub controllers: Vec<Controller>,
+    /// Others of version 2, by name, that [`crate::unified`] needs.
+    pub others: Vec<String>,
     /// The cgroup below which it lies, which is not ours.
     pub base: PathBuf,
     /// The directory.
@@ -42,27 +45,33 @@ pub fn plan(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<V
     let mut places: Vec<Place> = Vec::new();
     if let Some(v2) = hierarchies.v2() {
         let base = base(v2).ok_or_else(|| not_delegated(v2))?;
-        let dir = base.join(path);
-        places.push(Place { version: Version::V2, controllers: Vec::new(), base, dir });
+        places.push(Place::new(Version::V2, base, path));
     }
+    unified(hierarchies, places.first_mut(), limits)?;
     for controller in Controller::ALL {
         let asked = controller.asked_by(limits);
         let useful = match controller {
             Controller::Memory | Controller::Pids => true,
+            Controller::Devices if limits.more.devices.is_some() => match places.first_mut() {
+                Some(v2) if v2.version == Version::V2 && device_program::is_possible(&v2.base) => {
+                    v2.controllers.push(controller);
+                    continue;
+                }
+                _ => true,
+            },
             Controller::Freezer | Controller::Cpuacct => {
                 places.iter().all(|place| place.version == Version::V1)
             }
             _ => false,
         };
+        let useful = useful || limits.more.wide && controller.is_version_1(hierarchies);
         if asked.is_none() && !useful {
             continue;
         }
         let Some(hierarchy) = controller.hierarchy(hierarchies) else {
             match asked {
                 None => continue,
-                Some(limit) => {
-                    return Err(Error::NoController { controller: controller.names().0.to_owned(), limit });
-                }
+                Some(limit) => return Err(controller.nowhere(limit, hierarchies)),
             }
         };
         let Some(base) = base(hierarchy) else {
@@ -76,13 +85,37 @@ pub fn plan(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<V
         match places.iter_mut().find(|place| place.dir == dir) {
             Some(place) => place.controllers.push(controller),
             None => {
-                places.push(Place { version: hierarchy.version, controllers: vec![controller], base, dir });
+                let controllers = vec![controller];
+                places.push(Place { controllers, ..Place::new(hierarchy.version, base, path) });
             }
         }
     }
     if places.is_empty() { Err(Error::NoHierarchy) } else { Ok(places) }
 }
 // ANCHOR_END: plan
+
+impl Place {
+    fn new(version: Version, base: PathBuf, path: &Path) -> Self {
+        let dir = base.join(path);
+        Self { version, controllers: Vec::new(), others: Vec::new(), base, dir }
+    }
+}
+
+/// Adds what files that are asked for by their names need.
+fn unified(hierarchies: &Hierarchies, v2: Option<&mut Place>, limits: &Limits) -> Result<(), Error> {
+    let Some((file, _)) = limits.more.unified.first() else { return Ok(()) };
+    let (Some(place), Some(v2)) = (v2, hierarchies.v2()) else {
+        let reason = "it is a file of cgroup version 2, and this host has version 1 alone".to_owned();
+        return Err(Error::Invalid { limit: "unified", value: file.clone(), reason });
+    };
+    for name in limits.more.unified_controllers() {
+        if !v2.controllers.iter().any(|it| it == name) {
+            return Err(Error::NoController { controller: name.to_owned(), limit: "unified" });
+        }
+        place.others.push(name.to_owned());
+    }
+    Ok(())
+}
 
 /// The cgroups of that path that are there.
 pub(crate) fn existing(hierarchies: &Hierarchies, path: &Path) -> Vec<Place> {
@@ -100,7 +133,7 @@ pub(crate) fn existing(hierarchies: &Hierarchies, path: &Path) -> Vec<Place> {
         let has =
             |controller: &Controller| names.iter().any(|name| name == controller.name(hierarchy.version));
         let controllers = Controller::ALL.into_iter().filter(has).collect();
-        Some(Place { version: hierarchy.version, controllers, base: base.clone(), dir })
+        Some(Place { controllers, ..Place::new(hierarchy.version, base.clone(), path) })
     };
     let mut places: Vec<_> = hierarchies.iter().filter_map(place).collect();
     // Version 2 first, as plan() has it: it is made first and removed last.
@@ -189,6 +222,41 @@ mod tests {
             places(&hierarchies, &Limits::default()),
             [(Version::V2, vec![]), (Version::V1, vec![Controller::Memory])]
         );
+    }
+
+    #[test]
+    fn a_file_of_version_2_needs_its_controller() {
+        let more = crate::More { unified: vec![("misc.max".into(), "1".into())], ..crate::More::default() };
+        let limits = Limits { more, ..Limits::default() };
+        let refused = |mounts| {
+            let (_dir, hierarchies) = host(mounts);
+            plan(&hierarchies, Path::new("sampan/x"), &limits).unwrap_err().to_string()
+        };
+        assert!(refused(&[V2]).starts_with("unified needs the cgroup controller misc"));
+        assert!(refused(&[MEMORY]).contains("version 1 alone"));
+        let (_dir, hierarchies) = host(&[("v2", V2.1, V2.2, "misc\n")]);
+        let places = plan(&hierarchies, Path::new("sampan/x"), &limits).unwrap();
+        assert_eq!(places[0].others, ["misc"]);
+    }
+
+    #[test]
+    fn what_only_version_1_has_names_what_there_is_instead() {
+        let more = crate::More { swappiness: Some(1), net_class: Some(1), ..crate::More::default() };
+        let (_dir, hierarchies) = host(&[V2]);
+        let refused = |more| {
+            let limits = Limits { more, ..Limits::default() };
+            plan(&hierarchies, Path::new("sampan/x"), &limits).unwrap_err().to_string()
+        };
+        assert!(refused(more.clone()).starts_with("memory.swappiness exists in cgroup version 1 alone"));
+        let more = crate::More { swappiness: None, ..more };
+        assert!(refused(more).starts_with("network.classID exists in cgroup version 1 alone"));
+    }
+
+    #[test]
+    fn a_wide_cgroup_is_in_every_hierarchy_of_version_1() {
+        let (_dir, hierarchies) = host(&[("v2", V2.1, V2.2, "\n"), MEMORY, CPU]);
+        let more = crate::More { wide: true, ..crate::More::default() };
+        assert_eq!(places(&hierarchies, &Limits { more, ..Limits::default() }).len(), 3);
     }
 
     #[test]
