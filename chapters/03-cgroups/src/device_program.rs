@@ -296,9 +296,8 @@ fn bpf<T>(command: u32, attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: `attributes` is one of the #[repr(C)] structs of this file, laid out as linux/bpf.h has the command's part of `union
     // bpf_attr`; the kernel reads and writes `size_of::<T>()` bytes of it, and takes the rest as zero. The addresses in it
     // are of values that the caller holds during the call.
-    let given = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
-    };
+    let given =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if given < 0 { Err(io::Error::last_os_error()) } else { Ok(given as RawFd) }
 }
 
