@@ -33,6 +33,15 @@ pub const FOLDER: &str = "sampan";
 /// How often another process may remove the folder, as the last one in it, between our making it and our using it.
 const RACES: u32 = 32;
 
+/// What is done where a cgroup is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Refuse,
+    /// It is used, unless somebody is in it.
+    Empty,
+    Any,
+}
+
 /// The cgroup of one container, in all hierarchies that it needs.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -51,7 +60,7 @@ impl Cgroup {
     /// [`Error::Invalid`], [`Error::NoController`], [`Error::NotDelegated`], [`Error::Occupied`] and [`Error::NoFile`] for what the
     /// host does not give; else the step that failed. Nothing is left behind then.
     pub fn create(hierarchies: &Hierarchies, name: &str, limits: &Limits) -> Result<Self, Error> {
-        Self::make_all(hierarchies, &ours(name)?, limits, false)
+        Self::make_all(hierarchies, &ours(name)?, limits, Existing::Refuse)
     }
 
     /// Beyond this chapter: the same at any path below the hierarchies, as OCI's `cgroupsPath` wants it. A cgroup that is there
@@ -60,16 +69,32 @@ impl Cgroup {
     /// # Errors
     /// As for [`Cgroup::create`]; [`Error::InUse`] where somebody is in a cgroup of that path.
     pub fn create_at(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<Self, Error> {
-        Self::make_all(hierarchies, path, limits, true)
+        Self::make_all(hierarchies, path, limits, Existing::Empty)
+    }
+
+    /// Beyond this chapter: the same for a cgroup that somebody else, systemd, has made for this container; who is in it stays.
+    ///
+    /// # Errors
+    /// As for [`Cgroup::create`].
+    pub fn adopt(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::make_all(hierarchies, path, limits, Existing::Any)
     }
 
     // ANCHOR: create
-    fn make_all(hierarchies: &Hierarchies, path: &Path, limits: &Limits, join: bool) -> Result<Self, Error> {
+    fn make_all(
+        hierarchies: &Hierarchies,
+        path: &Path,
+        limits: &Limits,
+        existing: Existing,
+    ) -> Result<Self, Error> {
         limits.check()?;
         let places = plan(hierarchies, path, limits)?;
-        if let Some(place) = places.iter().find(|place| join && populated(&place.dir)) {
+        if existing == Existing::Empty
+            && let Some(place) = places.iter().find(|place| populated(&place.dir))
+        {
             return Err(Error::InUse { path: place.dir.clone() });
         }
+        let join = existing != Existing::Refuse;
         let (path, hierarchies) = (path.to_owned(), hierarchies.clone());
         let mut cgroup = Self { path, places: Vec::new(), aside: None, hierarchies, join };
         for place in places {

@@ -44,7 +44,7 @@ pub struct Place {
 pub fn plan(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<Vec<Place>, Error> {
     let mut places: Vec<Place> = Vec::new();
     if let Some(v2) = hierarchies.v2() {
-        let base = base(v2).ok_or_else(|| not_delegated(v2))?;
+        let base = base(v2, path).ok_or_else(|| not_delegated(v2))?;
         places.push(Place::new(Version::V2, base, path));
     }
     unified(hierarchies, places.first_mut(), limits)?;
@@ -74,7 +74,7 @@ pub fn plan(hierarchies: &Hierarchies, path: &Path, limits: &Limits) -> Result<V
                 Some(limit) => return Err(controller.nowhere(limit, hierarchies)),
             }
         };
-        let Some(base) = base(hierarchy) else {
+        let Some(base) = base(hierarchy, path) else {
             if asked.is_none() && !places.is_empty() {
                 continue;
             }
@@ -141,9 +141,13 @@ pub(crate) fn existing(hierarchies: &Hierarchies, path: &Path) -> Vec<Place> {
     places
 }
 
-/// The topmost cgroup that this user may make others in.
-fn base(hierarchy: &Hierarchy) -> Option<PathBuf> {
+/// The topmost cgroup that this user may make others in; the topmost of all where the cgroup itself is there and the user's, for
+/// then nothing is to be made above it.
+fn base(hierarchy: &Hierarchy, path: &Path) -> Option<PathBuf> {
     let candidates = [&hierarchy.mount_point, &hierarchy.own];
+    if hierarchy.version == Version::V2 && writable(&hierarchy.mount_point.join(path)).is_ok() {
+        return Some(hierarchy.mount_point.clone());
+    }
     let found = candidates.into_iter().find(|dir| writable(dir).is_ok());
     // A read-only mount is another matter than somebody else's cgroup: mkdir says so, and its hint what to do.
     found.or_else(|| candidates.into_iter().find(|dir| writable(dir) == Err(Errno::ROFS))).cloned()

@@ -52,8 +52,6 @@ pub struct Options {
     pub no_pivot: bool,
     /// How many descriptors from 3 on are the program's too (`--preserve-fds`).
     pub preserve_fds: u16,
-    /// `linux.cgroupsPath` is `slice:prefix:name`, for systemd (`--systemd-cgroup`).
-    pub systemd_cgroup: bool,
     /// That no cgroup can be made is an error also where no limit is asked for (`--rootless false`).
     pub needs_cgroup: bool,
     /// The container outlives this process. It is started by whoever writes a byte into this FIFO, which is open for reading and
@@ -133,7 +131,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let (root, mapped) = new_root(rootfs, &root_path, &namespaces)?;
     let gate = gate(&network)?;
     let wants_terminal = matches!(stdio, Stdio::Terminal(_));
-    let cgroup = cgroups::create(id, linux)?;
+    let (cgroup, holder) = cgroups::create(id, linux)?;
     if cgroup.is_none() && options.needs_cgroup {
         return Err(Error::config("linux.cgroupsPath", "this user may make no cgroup here"));
     }
@@ -143,7 +141,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             new: namespaces.new.clone(),
             root,
             mounts: mounts::plan(spec, bundle, &namespaces, cgroup.as_ref())?,
-            devices: Devices::new(linux),
+            devices: Devices::new(linux, cgroup.as_ref()),
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             sysctl,
@@ -163,7 +161,10 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
         let config = namespaces.config(into_cgroup, mapped, init.program.die_with_parent);
         Ok::<_, Error>(::namespaces::spawn(&config, |end| init.run(end))?)
     };
-    match made(gate.as_ref()) {
+    let made = made(gate.as_ref());
+    // The container is in its cgroup, or never will be.
+    drop(holder);
+    match made {
         Ok(created) => Ok(Container { created, cgroup, gate, wants_terminal }),
         Err(error) => {
             // The first error is the one to tell.

@@ -1,13 +1,13 @@
 //! `linux.devices`, and why a device node that is made inside opens nothing.
 //!
 //! Root in a container may make device nodes (`CAP_MKNOD` is among Docker's capabilities, for archives are unpacked with it), and
-//! a node with the numbers of the host's disk *is* the host's disk. Docker forbids to open it by the devices controller of
-//! cgroups. Here the mounts forbid it, which needs no cgroup: every file system of the container is mounted `nodev`, and only
-//! the nodes that it is meant to have are mounts of their own without it. Order: the nodes are made in the container's `/dev`;
+//! a node with the numbers of the host's disk *is* the host's disk. The rules of `linux.resources.devices` are kept by the
+//! cgroup (chapter 3: a program on version 2, a controller of version 1). Where there is none that can, the mounts forbid it:
+//! every file system of the container is mounted `nodev`, and only the nodes that it is meant to have are mounts of their own
+//! without it; a rule that allows some other device has no effect there, as with runc for an ordinary user. Order: the nodes are made in the container's `/dev`;
 //! each is bound onto itself; then `/dev` as a whole becomes `nodev`, and the root file system too.
 //!
 //! A configuration that allows all devices (`--privileged`) is left as it is.
-//! Not covered yet: rules for single devices (`linux.resources.devices`), which want the controller.
 //!
 //! See mknod(2), mount_setattr(2), open_tree(2); runtime-spec: config-linux.md, "Devices".
 
@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use ::cgroups::Cgroup;
 use ::namespaces::in_root;
 use nix::errno::Errno;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
@@ -22,6 +23,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use step::{StepError, step};
 
 use crate::masked::{attach, clone, set_attributes};
+use crate::resources;
 
 /// The nodes that chapter 2 makes.
 const DEFAULT: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -35,16 +37,15 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    pub(crate) fn new(linux: &Linux) -> Self {
-        let rules =
-            linux.resources().as_ref().and_then(|resources| resources.devices().clone()).unwrap_or_default();
-        let all = rules.iter().any(|rule| {
-            rule.allow()
-                && rule.typ().is_none_or(|typ| typ == LinuxDeviceType::A)
-                && rule.major().is_none()
-                && rule.minor().is_none()
-        });
-        Self { more: linux.devices().clone().unwrap_or_default(), confined: !all }
+    pub(crate) fn new(linux: &Linux, cgroup: Option<&Cgroup>) -> Self {
+        let guarded = cgroup.is_some_and(Cgroup::guards_devices);
+        // Rules that make no sense were an error before.
+        let all = || {
+            resources::limits(linux.resources().as_ref())
+                .is_ok_and(|it| resources::allows_everything(&it.more))
+        };
+        let more = linux.devices().clone().unwrap_or_default();
+        Self { more, confined: !guarded && !all() }
     }
 
     /// Makes the configuration's own nodes below `root`.
@@ -158,8 +159,8 @@ mod tests {
     use super::*;
 
     fn confined(rules: &str) -> bool {
-        Devices::new(&serde_json::from_str(&format!(r#"{{"resources":{{"devices":{rules}}}}}"#)).unwrap())
-            .confined
+        let linux = serde_json::from_str(&format!(r#"{{"resources":{{"devices":{rules}}}}}"#)).unwrap();
+        Devices::new(&linux, None).confined
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub enum Error {
     /// The namespaces, or the init process: its stage, its step and its exit status came back.
     #[error("{0}")]
     Namespaces(#[from] namespaces::Error),
+    /// systemd, which was to make the cgroup, does not answer, or will not.
+    #[error("systemd: {0}")]
+    Systemd(String),
     /// The cgroup.
     #[error("{0}")]
     Cgroup(#[from] cgroups::Error),

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `namespaces` | `linux.namespaces`, `uidMappings` | chapter 2 |
 //! | `mounts`, `masked`, `devices` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices` | chapters 2 and 4 |
-//! | [`cgroups`] | `linux.resources`, `cgroupsPath` | chapter 3 |
+//! | [`cgroups`], `resources`, [`systemd`] | `linux.cgroupsPath`, `linux.resources` | chapter 3 |
 //! | `stdio` | `process.terminal` | chapter 2 |
 //! | `process`, [`capabilities`], [`seccomp`] | `process`, `linux.seccomp`, `linux.personality` | here |
 //! | `scheduler`, `memory_policy` | `scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy` | here |
@@ -35,7 +35,9 @@ mod masked;
 mod mounts;
 mod namespaces;
 mod proc;
+mod resources;
 mod stdio;
+pub mod systemd;
 
 pub mod capabilities;
 mod labels;

@@ -53,7 +53,7 @@ pub(crate) fn plan(
     cgroup: Option<&Cgroup>,
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
-    let confined = spec.linux().as_ref().is_none_or(|linux| Devices::new(linux).confined);
+    let confined = spec.linux().as_ref().is_none_or(|linux| Devices::new(linux, cgroup).confined);
     for (at, entry) in spec.mounts().iter().flatten().enumerate() {
         let field =
             |reason: &str| Error::config(format!("mounts[{at}] {}", entry.destination().display()), reason);

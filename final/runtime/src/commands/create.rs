@@ -94,6 +94,10 @@ impl Prepared {
         if spec.process().is_some() {
             spec.set_process(Some(process));
         }
+        // Kept with the configuration, so that later commands need no flag to find the cgroup.
+        if let Some(linux) = spec.linux_mut() {
+            sampan_runtime::cgroups::choose_driver(&args.id, linux, global.systemd_cgroup)?;
+        }
         let reserved = store.reserve(&args.id)?;
         Ok(Self { spec, bundle, options: (kept, global), terminal, detached, reserved })
     }
@@ -131,7 +135,6 @@ impl Prepared {
                 keep_keyring: args.no_new_keyring,
                 no_pivot: args.no_pivot,
                 preserve_fds: self.options.0,
-                systemd_cgroup: self.options.1.systemd_cgroup,
                 needs_cgroup: self.options.1.needs_cgroup,
                 fifo,
             },

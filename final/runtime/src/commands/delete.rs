@@ -72,8 +72,10 @@ fn remove(store: &Store, id: &str, record: Option<&Record>, lock: Reserved) -> a
         send(record, Signal::SIGKILL)?;
     }
     // Without a configuration nothing was made.
-    if let Ok(Some(cgroup)) = store.cgroup(id) {
-        cgroup.remove()?;
+    if let Ok(spec) = store.spec(id)
+        && let Some(linux) = spec.linux()
+    {
+        sampan_runtime::cgroups::remove(id, linux)?;
     }
     if let Some(record) = record {
         wait_until_stopped(record)?;
