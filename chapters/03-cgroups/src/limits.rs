@@ -69,7 +69,14 @@ pub struct IoMax {
 impl Limits {
     /// Whether nothing is limited. Rules for devices are none: a container has them whether or not somebody asked.
     pub fn is_empty(&self) -> bool {
-        let none = Self { more: More { devices: None, wide: false, ..self.more.clone() }, ..self.clone() };
+        let more = More {
+            devices: None,
+            wide: false,
+            swap_untouched: false,
+            check_before_update: false,
+            ..self.more.clone()
+        };
+        let none = Self { more, ..self.clone() };
         none == Self::default()
     }
 

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn rules_for_devices_are_no_limit() {
-        let more = More { devices: Some(Vec::new()), wide: true, ..More::default() };
+        let more = More { devices: Some(Vec::new()), wide: true, swap_untouched: true, ..More::default() };
         assert!(Limits { more, ..Limits::default() }.is_empty());
         let more = More { cpu_idle: Some(0), ..More::default() };
         assert!(!Limits { more, ..Limits::default() }.is_empty());
