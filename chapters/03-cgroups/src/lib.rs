@@ -14,7 +14,7 @@
 //!
 //! Beside the story: [`size`], [`error`], [`hints`]. Beyond this chapter: [`subtree`] for ordinary users,
 //! [`Cgroup::create_at`] for OCI's paths, [`everyone`] for a signal to all, and what container engines ask for besides: [`more`], with [`hugetlb`], [`cpu_more`],
-//! [`io_weight`], [`mod@rdma`], [`network_class`], [`unified`]; [`devices`] and [`device_program`].
+//! [`io_weight`], [`mod@rdma`], [`network_class`], [`unified`]; [`devices`] and [`device_program`]; [`oom`] and [`usage`].
 
 pub mod file;
 pub mod hierarchy;
@@ -46,9 +46,11 @@ pub mod hugetlb;
 pub mod io_weight;
 pub mod more;
 pub mod network_class;
+pub mod oom;
 pub mod rdma;
 pub mod subtree;
 pub mod unified;
+pub mod usage;
 
 pub use cgroup::Cgroup;
 pub use devices::{Access, DeviceKind, DeviceRule};

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use commands::{
-    Global, create, delete, exec, features, kill, list, pause, ps, resume, run, spec, start, state as show,
+    Global, create, delete, events, exec, features, kill, list, pause, ps, resume, run, spec, start,
+    state as show, update,
 };
 use sampan_runtime::{HINTS, own_exe};
 
@@ -86,6 +87,10 @@ enum Command {
     Pause(pause::Args),
     /// Let the processes of a paused container run on
     Resume(resume::Args),
+    /// Change a container's limits
+    Update(Box<update::Args>),
+    /// Tell what a container uses, and when it runs out of memory, as JSON
+    Events(events::Args),
     /// Send a signal to a container's first process
     Kill(kill::Args),
     /// Remove what a stopped container has left
@@ -138,6 +143,8 @@ fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Ps(args) => ps::ps(&store, &args),
         Command::Pause(args) => pause::pause(&store, &args),
         Command::Resume(args) => resume::resume(&store, &args),
+        Command::Update(args) => update::update(&store, &args),
+        Command::Events(args) => events::events(&store, &args),
         Command::Kill(args) => kill::kill(&store, &args),
         Command::Delete(args) => delete::delete(&store, &args),
         Command::Spec(args) => spec::spec(&args),
