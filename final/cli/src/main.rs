@@ -9,6 +9,8 @@ mod commands;
 mod format;
 mod progress;
 mod relay;
+#[allow(dead_code)]
+mod template;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
