@@ -57,6 +57,33 @@ pub(crate) fn duration(seconds: u64) -> String {
     }
 }
 
+/// A moment as Docker's filters take it: RFC 3339, a date, seconds since 1970, or a duration back from now, as `90m` or `24h`.
+pub(crate) fn moment(text: &str) -> anyhow::Result<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Ok(Timestamp::from_second(seconds)?);
+    }
+    if let Ok(date) = text.parse::<jiff::civil::Date>() {
+        return Ok(date.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp());
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| {
+        anyhow::anyhow!("{text:?} is no time: 2026-01-31, 2026-01-31T12:00:00Z, or a duration as 24h")
+    })?;
+    Ok(Timestamp::now().checked_sub(span)?)
+}
+
+/// Asks on the terminal; without one, nobody has said yes.
+pub(crate) fn confirmed(warning: &str) -> anyhow::Result<bool> {
+    use std::io::{BufRead as _, Write as _};
+    print!("{warning}\nAre you sure you want to continue? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

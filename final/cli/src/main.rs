@@ -9,7 +9,6 @@ mod commands;
 mod format;
 mod progress;
 mod relay;
-#[allow(dead_code)]
 mod template;
 
 use std::path::PathBuf;

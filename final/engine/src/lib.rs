@@ -11,7 +11,7 @@
 //! ```
 //!
 //! In reading order: [`paths`] and [`store`] (where things lie, how they are written), [`container`] (one file a verb), [`shim`],
-//! [`attach`] (the frames between a client and the shim), [`network`], [`volume`], [`build`].
+//! [`attach`] (the frames between a client and the shim), [`network`], [`volume`], [`images`], [`build`].
 
 pub mod error;
 
@@ -29,6 +29,7 @@ mod volume_files;
 
 pub mod build;
 pub mod image_files;
+pub mod images;
 pub mod process;
 pub mod user;
 
@@ -83,14 +84,5 @@ impl Engine {
     /// The images.
     pub fn images(&self) -> &Store {
         &self.images
-    }
-
-    /// Removes an image's name, and with its last name the image, unless a container was made from it.
-    ///
-    /// # Errors
-    /// As for [`Store::remove`].
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<sampan_image::Removed, Error> {
-        let used: Vec<_> = self.configs()?.into_iter().map(|config| config.image_id).collect();
-        Ok(self.images.remove(name, force, &|id| used.contains(&id.to_string()))?)
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use step::StepError;
 
-use crate::{Digest, Reference};
+use crate::Digest;
 
 /// An error of the image store.
 #[derive(Debug, thiserror::Error)]
@@ -73,21 +73,13 @@ pub enum Error {
         /// What came.
         found: Digest,
     },
-    /// A container has it.
-    #[error(
-        "image {id} is used by a container: remove the container first, or use -f to take away its name alone"
-    )]
-    InUse {
+    /// An image is not removed: a container has it, or it has other names.
+    #[error("image {id} {reason}")]
+    Kept {
         /// The image's ID, short.
         id: String,
-    },
-    /// An ID was given, and the image has several names.
-    #[error("image {id} has several names ({}): name the one to remove, or use -f for all of them", familiar(.references))]
-    SeveralNames {
-        /// The image's ID, short.
-        id: String,
-        /// All of its names.
-        references: Vec<Reference>,
+        /// Why it stays, and what to do.
+        reason: String,
     },
 }
 
@@ -106,8 +98,4 @@ impl Error {
     pub(crate) fn damaged(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
         Self::Damaged { path: path.into(), reason: format!("{reason}") }
     }
-}
-
-fn familiar(references: &[Reference]) -> String {
-    references.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -30,6 +30,8 @@ pub struct Image {
     pub docker: DockerConfig,
     /// All names of the image, in order.
     pub references: Vec<Reference>,
+    /// The names under which a registry has it, each with what the registry calls it.
+    pub pulled: Vec<(Reference, Digest)>,
     /// The bytes of its layers as they are stored.
     pub size: u64,
     /// When it was made, if it says so.
@@ -144,6 +146,7 @@ impl Image {
             config,
             docker,
             references: Vec::new(),
+            pulled: Vec::new(),
             size: manifest.layers().iter().map(Descriptor::size).fold(0, u64::saturating_add),
             layers,
             descriptors: manifest.layers().clone(),

@@ -13,7 +13,7 @@
 //! What holds at any instant, whoever is killed: 1. a blob under its name has the bytes of that name; 2. a layer's folder is
 //! complete; 3. the index names only what is there; 4. what nothing names is removed by reachability, never by a counter.
 //!
-//! In reading order: [`digest`], [`reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`],
+//! In reading order: [`digest`], [`reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`], [`usage`],
 //! [`lock`]; then [`archive`] and [`registry`], for what comes from elsewhere.
 
 #![forbid(unsafe_code)]
@@ -32,6 +32,7 @@ pub mod import;
 pub mod registry;
 pub mod remove;
 pub mod store;
+pub mod usage;
 
 pub mod lock;
 
@@ -45,6 +46,8 @@ pub use image::{DockerConfig, Healthcheck, Image, NewImage};
 pub use import::Import;
 pub use layers::Layer;
 pub use lock::Pin;
+pub use oci_spec::image::Descriptor;
 pub use reference::Reference;
 pub use remove::Removed;
 pub use store::Store;
+pub use usage::Usage;

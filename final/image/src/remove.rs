@@ -1,4 +1,4 @@
-//! `rmi`: take away a name; with the last name, the image; with the last image, the layers.
+//! `rmi` and `image prune`: take away a name; with the last name, the image; with the last image, the layers.
 //!
 //! What may go is found by reachability: everything that the index leads to stays, all else goes, also what a killed command left.
 //! There is no counter that could be wrong. It is done only while nobody else works in the store (see [`crate::lock`]).
@@ -22,8 +22,8 @@ use crate::{DiffId, Digest, Error, Image, ImageId, Pin, Reference, Store};
 pub struct Removed {
     /// The names that were taken away.
     pub untagged: Vec<Reference>,
-    /// The image, where that was its last name.
-    pub image: Option<ImageId>,
+    /// The images that are gone with their last names.
+    pub images: Vec<ImageId>,
     /// The layers whose folders were removed with it.
     pub layers: Vec<DiffId>,
 }
@@ -33,7 +33,7 @@ impl Store {
     /// its ID that a container has it: then it is an error, or with `force` the image stays without a name.
     ///
     /// # Errors
-    /// As for [`Store::resolve`]; [`Error::InUse`], [`Error::SeveralNames`]; the step that failed.
+    /// As for [`Store::resolve`]; [`Error::Kept`]; the step that failed.
     pub fn remove(
         &self,
         name: &str,
@@ -46,6 +46,28 @@ impl Store {
             take_away(entries, &image, name, force, in_use)
         })?;
         // Others at work may be about to use what nothing names: the next removal sweeps.
+        if alone.is_some() {
+            removed.layers = self.sweep()?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes each image that `select` chooses, under all of its names, and then what nothing names: also what killed commands have
+    /// left. While others work in the store they are in nobody's way: names go at once, files with the next removal.
+    ///
+    /// # Errors
+    /// The step that failed; the images before it are gone then.
+    pub fn prune(&self, select: &dyn Fn(&Image) -> bool) -> Result<Removed, Error> {
+        let alone = Pin::alone(self.blobs.folder())?;
+        let mut removed = self.layout.change(|entries| {
+            let mut removed = Removed::default();
+            for image in self.list()?.into_iter().filter(|image| select(image)) {
+                entries.retain(|entry| entry.digest() != image.manifest.digest());
+                removed.untagged.extend(image.references);
+                removed.images.push(image.id);
+            }
+            Ok(removed)
+        })?;
         if alone.is_some() {
             removed.layers = self.sweep()?;
         }
@@ -138,11 +160,18 @@ fn take_away(
     let last = untagged.len() == image.references.len();
     let short = || image.id.short().to_owned();
     if untagged.len() > 1 && !force {
-        return Err(Error::SeveralNames { id: short(), references: untagged });
+        let names: Vec<_> = untagged.iter().map(ToString::to_string).collect();
+        let reason = format!(
+            "has several names ({}): name the one to remove, or use -f for all of them",
+            names.join(", ")
+        );
+        return Err(Error::Kept { id: short(), reason });
     }
     let used = last && in_use(&image.id);
     if used && !force {
-        return Err(Error::InUse { id: short() });
+        let reason =
+            "is used by a container: remove the container first, or use -f to take away its name alone";
+        return Err(Error::Kept { id: short(), reason: reason.to_owned() });
     }
     for entry in entries.iter_mut() {
         if reference_of(entry).is_some_and(|reference| untagged.contains(&reference)) {
@@ -153,7 +182,11 @@ fn take_away(
         entries.retain(|entry| entry.digest() != image.manifest.digest() || reference_of(entry).is_some());
     }
     drop_needless(entries);
-    Ok(Removed { untagged, image: (last && !used).then(|| image.id.clone()), layers: Vec::new() })
+    Ok(Removed {
+        untagged,
+        images: (last && !used).then(|| image.id.clone()).into_iter().collect(),
+        layers: Vec::new(),
+    })
 }
 
 fn names(folder: &Path) -> Result<Vec<OsString>, Error> {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::blobs::Blobs;
 use crate::digest::is_hex;
 use crate::layers::{Layers, descriptor};
-use crate::layout::{Layout, digest_of, name, reference_of, sorted};
+use crate::layout::{Layout, digest_of, name, pulled_as, reference_of, sorted};
 use crate::{DiffId, Error, Image, Layer, NewImage, Pin, Reference};
 
 /// How often a reader looks again when what the index named is gone: somebody has removed it in between.
@@ -119,9 +119,10 @@ impl Store {
     fn by_reference(&self, wanted: &Reference) -> Result<Option<Image>, Error> {
         self.look(|entries| {
             let fits = |entry: &&Descriptor| match (wanted.digest(), reference_of(entry)) {
-                // A reference with a digest means the manifest of that digest, under any name of that repository.
+                // A reference with a digest means the manifest of that digest, under any name of that repository; or the one that
+                // was chosen from the index of that digest.
                 (Some(digest), named) => {
-                    digest_of(entry).as_ref() == Some(digest)
+                    (digest_of(entry).as_ref() == Some(digest) || pulled_as(entry).as_ref() == Some(digest))
                         && named.is_none_or(|named| named.familiar_name() == wanted.familiar_name())
                 }
                 (None, named) => named.as_ref() == Some(wanted),
@@ -129,6 +130,8 @@ impl Store {
             let Some(entry) = entries.iter().find(fits) else { return Ok(None) };
             let mut image = Image::load(&self.blobs, entry)?;
             image.references = names_of(entries, entry);
+            let same = entries.iter().filter(|other| other.digest() == entry.digest());
+            image.pulled = same.filter_map(|other| reference_of(other).zip(pulled_as(other))).collect();
             Ok(Some(image))
         })
     }
@@ -154,6 +157,7 @@ impl Store {
             let Ok(image) = Image::load(&self.blobs, entry) else { continue };
             let image = images.entry(image.id.clone()).or_insert(image);
             image.references.extend(reference_of(entry));
+            image.pulled.extend(reference_of(entry).zip(pulled_as(entry)));
         }
         let mut images: Vec<_> = images.into_values().collect();
         for image in &mut images {

@@ -2,6 +2,9 @@
 
 mod build;
 mod exec;
+mod history;
+mod image;
+mod image_tree;
 mod images;
 mod import;
 mod kill;
@@ -21,6 +24,7 @@ mod serve;
 mod shim;
 mod start;
 mod stop;
+mod system;
 mod tag;
 mod volume;
 
@@ -48,6 +52,14 @@ pub(crate) enum Command {
     Logout(login::Logout),
     /// Search Docker Hub, or list a registry
     Search(search::Search),
+    /// Show the steps that made an image
+    History(history::History),
+    /// Images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// The machine as the engine uses it
+    #[command(subcommand)]
+    System(system::System),
     /// Write images into an archive
     Save(save::Save),
     /// Read images from an archive
@@ -94,6 +106,9 @@ impl Command {
             Self::Login(command) => command.run(),
             Self::Logout(command) => command.run(),
             Self::Search(command) => command.run(),
+            Self::History(command) => command.run(engine),
+            Self::Image(command) => command.run(engine),
+            Self::System(command) => command.run(engine),
             Self::Save(command) => command.run(engine),
             Self::Load(command) => command.run(engine),
             Self::Tag(command) => command.run(engine),

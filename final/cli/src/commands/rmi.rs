@@ -24,7 +24,7 @@ impl Rmi {
             match engine.remove_image(name, self.force) {
                 Ok(removed) => {
                     removed.untagged.iter().for_each(|reference| println!("Untagged: {reference}"));
-                    removed.image.iter().for_each(|id| println!("Deleted: {id}"));
+                    removed.images.iter().for_each(|id| println!("Deleted: {id}"));
                 }
                 Err(error) => {
                     eprint!("{}", step::report(&error, &sampan_engine::hints()));

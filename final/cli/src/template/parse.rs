@@ -274,69 +274,60 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
-        let length = match first {
-            '|' | '(' | ')' | ',' | '=' => {
-                tokens.push(match first {
-                    '|' => Token::Pipe,
-                    '(' => Token::Open,
-                    ')' => Token::Close,
-                    ',' => Token::Comma,
-                    _ => Token::Assign,
-                });
-                1
-            }
-            ':' if rest.starts_with(":=") => {
-                tokens.push(Token::Assign);
-                2
-            }
-            '"' => {
-                let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
-                let text = values
-                    .next()
-                    .and_then(Result::ok)
-                    .ok_or_else(|| format!("a string that does not end: {rest}"))?;
-                tokens.push(Token::Literal(Value::String(text)));
-                values.byte_offset()
-            }
-            '`' => {
-                let end = rest[1..].find('`').ok_or_else(|| format!("a string that does not end: {rest}"))?;
-                tokens.push(Token::Literal(Value::String(rest[1..=end].to_owned())));
-                end + 2
-            }
-            '.' => {
-                let length = 1 + rest[1..].find(|c: char| !is_name(c) && c != '.').unwrap_or(rest.len() - 1);
-                let fields = rest[1..length].split('.').filter(|name| !name.is_empty());
-                tokens.push(Token::Field(fields.map(str::to_owned).collect()));
-                length
-            }
-            '$' => {
-                let length = 1 + rest[1..].find(|c: char| !is_name(c)).unwrap_or(rest.len() - 1);
-                tokens.push(Token::Variable(rest[1..length].to_owned()));
-                length
-            }
-            first if first.is_ascii_digit() || first == '-' => {
-                let length =
-                    1 + rest[1..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len() - 1);
-                let number = serde_json::from_str(&rest[..length])
-                    .map_err(|_| format!("no number: {}", &rest[..length]))?;
-                tokens.push(Token::Literal(number));
-                length
-            }
-            first if is_name(first) => {
-                let length = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
-                tokens.push(match &rest[..length] {
-                    "true" => Token::Literal(Value::Bool(true)),
-                    "false" => Token::Literal(Value::Bool(false)),
-                    "nil" => Token::Literal(Value::Null),
-                    word => Token::Word(word.to_owned()),
-                });
-                length
-            }
-            other => return Err(format!("{other:?} is not expected there")),
-        };
+        let (token, length) = token(first, rest)?;
+        tokens.push(token);
         rest = rest[length..].trim_start();
     }
     Ok(tokens)
+}
+
+/// The token that a text begins with, and how many bytes it has.
+fn token(first: char, rest: &str) -> Result<(Token, usize), String> {
+    let unended = || format!("a string that does not end: {rest}");
+    // Up to the first character that does not belong to it.
+    let run = |belongs: fn(char) -> bool| 1 + rest[1..].find(|c| !belongs(c)).unwrap_or(rest.len() - 1);
+    Ok(match first {
+        '|' => (Token::Pipe, 1),
+        '(' => (Token::Open, 1),
+        ')' => (Token::Close, 1),
+        ',' => (Token::Comma, 1),
+        '=' => (Token::Assign, 1),
+        ':' if rest.starts_with(":=") => (Token::Assign, 2),
+        '"' => {
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+            let text = values.next().and_then(Result::ok).ok_or_else(unended)?;
+            (Token::Literal(Value::String(text)), values.byte_offset())
+        }
+        '`' => {
+            let end = rest[1..].find('`').ok_or_else(unended)?;
+            (Token::Literal(Value::String(rest[1..=end].to_owned())), end + 2)
+        }
+        '.' => {
+            let length = run(|c| is_name(c) || c == '.');
+            let fields = rest[1..length].split('.').filter(|name| !name.is_empty());
+            (Token::Field(fields.map(str::to_owned).collect()), length)
+        }
+        '$' => {
+            let length = run(is_name);
+            (Token::Variable(rest[1..length].to_owned()), length)
+        }
+        first if first.is_ascii_digit() || first == '-' => {
+            let length = run(|c| c.is_ascii_digit() || c == '.');
+            let number = serde_json::from_str(&rest[..length]);
+            (Token::Literal(number.map_err(|_| format!("no number: {}", &rest[..length]))?), length)
+        }
+        first if is_name(first) => {
+            let length = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            let token = match &rest[..length] {
+                "true" => Token::Literal(Value::Bool(true)),
+                "false" => Token::Literal(Value::Bool(false)),
+                "nil" => Token::Literal(Value::Null),
+                word => Token::Word(word.to_owned()),
+            };
+            (token, length)
+        }
+        other => return Err(format!("{other:?} is not expected there")),
+    })
 }
 
 fn is_name(character: char) -> bool {

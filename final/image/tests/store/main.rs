@@ -127,14 +127,14 @@ fn the_last_name_takes_the_image_and_what_only_it_had() {
     let one = place.import(&[("one", "")], "one");
     let two = place.import(&[("two", "")], "two");
     place.store.tag(&one, &"uno".parse().unwrap()).unwrap();
-    assert!(matches!(place.store.remove(one.id.short(), false, &never), Err(Error::SeveralNames { .. })));
+    assert!(matches!(place.store.remove(one.id.short(), false, &never), Err(Error::Kept { .. })));
     let removed = place.store.remove("uno", false, &never).unwrap();
-    assert_eq!((removed.untagged.len(), removed.image), (1, None));
+    assert_eq!((removed.untagged.len(), removed.images), (1, Vec::new()));
     // What a killed command left is swept with it.
     fs::write(place.data.path().join("tmp/blob-x"), "half").unwrap();
     fs::create_dir_all(place.data.path().join("tmp/layer-x/etc")).unwrap();
     let removed = place.store.remove("one", false, &never).unwrap();
-    assert_eq!(removed.image, Some(one.id.clone()));
+    assert_eq!(removed.images, std::slice::from_ref(&one.id));
     assert_eq!(removed.layers, one.layers);
     assert_eq!(
         (place.count("images/blobs/sha256"), place.count("layers/sha256"), place.count("tmp")),
@@ -148,9 +148,9 @@ fn the_last_name_takes_the_image_and_what_only_it_had() {
 fn an_image_that_a_container_has_stays() {
     let place = Place::new();
     let image = place.import(FILES, "plank");
-    assert!(matches!(place.store.remove("plank", false, &|id| *id == image.id), Err(Error::InUse { .. })));
+    assert!(matches!(place.store.remove("plank", false, &|id| *id == image.id), Err(Error::Kept { .. })));
     let removed = place.store.remove("plank", true, &|id| *id == image.id).unwrap();
-    assert_eq!((removed.untagged.len(), removed.image), (1, None));
+    assert_eq!((removed.untagged.len(), removed.images), (1, Vec::new()));
     assert!(place.store.layer_dirs(&place.store.resolve(image.id.short()).unwrap()).unwrap()[0].exists());
 }
 
