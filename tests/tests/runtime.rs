@@ -3,6 +3,7 @@
 mod attacks;
 mod attributes;
 mod files;
+mod filters;
 mod lifecycle;
 mod turns;
 
@@ -24,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let mut tests = attributes::tests();
     tests.extend(attacks::tests());
     tests.extend(files::tests());
+    tests.extend(filters::tests());
     tests.extend(lifecycle::tests());
     tests.extend(turns::tests());
     tests

@@ -116,11 +116,12 @@ impl Created {
     }
 
     fn receive(&self) -> Result<Option<FromInit>, StepError> {
-        match self.socket.receive() {
-            // It died with a message of ours unread: an end, as if it had read it.
-            Err(nix::errno::Errno::ECONNRESET) => Ok(None),
-            other => other.map_err(|errno| StepError::new("recvmsg", "", errno)),
-        }
+        let received = match self.socket.receive() {
+            // It ended with a message of ours unread. The kernel tells that once and first; what it said before is still there.
+            Err(nix::errno::Errno::ECONNRESET) => self.socket.receive(),
+            other => other,
+        };
+        received.map_err(|errno| StepError::new("recvmsg", "", errno))
     }
 }
 

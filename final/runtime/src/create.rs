@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ::cgroups::Cgroup;
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::{ContainerState, Linux, Spec};
 use rustix::event::{EventfdFlags, eventfd};
 use step::{StepError, step};
 
@@ -18,7 +18,7 @@ use crate::container::Container;
 use crate::devices::Devices;
 use crate::init::{Init, Root, Wait};
 use crate::namespaces::Namespaces;
-use crate::program::{Around, Program};
+use crate::program::{About, Around, Program};
 use crate::stdio::Prepared;
 use crate::{Error, cgroups, labels, mounts, sysctl};
 
@@ -121,6 +121,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
         process,
         linux,
         &Around {
+            about: About { id, status: ContainerState::Creating, bundle, spec },
             die_with_parent: options.fifo.is_none(),
             keep_keyring: options.keep_keyring,
             preserve_fds: options.preserve_fds,

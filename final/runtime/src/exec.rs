@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use ::namespaces::{Config, join};
 use nix::unistd::Pid;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{ContainerState, Process, Spec};
 
-use crate::program::{Around, Program};
+use crate::program::{About, Around, Program};
 use crate::scheduler::Affinity;
 use crate::stdio::Prepared;
 use crate::{Error, Started, Stdio, cgroups, process};
@@ -44,6 +44,8 @@ pub struct ExecOptions {
     pub preserve_fds: u16,
     /// A cgroup below the container's (`--cgroup`), which is there.
     pub cgroup: Option<PathBuf>,
+    /// The bundle's directory, for the agent of a filter that notifies.
+    pub bundle: PathBuf,
 }
 
 /// Starts it; comes back when the program runs (execve succeeded). The calling process must have one thread, and the new process
@@ -53,9 +55,10 @@ pub struct ExecOptions {
 /// What it met on the way, with Docker's exit status.
 pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let linux = exec.spec.linux().as_ref().ok_or_else(|| Error::config("linux", "it is missing"))?;
-    let ExecOptions { detach, preserve_fds, cgroup: below } = exec.options;
-    let around = Around { die_with_parent: !detach, keep_keyring: false, preserve_fds };
-    let program = Program::new(exec.process, linux, &around)?;
+    let ExecOptions { detach, preserve_fds, cgroup: below, bundle } = exec.options;
+    let about = About { id: exec.id, status: ContainerState::Running, bundle: &bundle, spec: exec.spec };
+    let around = Around { about, die_with_parent: !detach, keep_keyring: false, preserve_fds };
+    let mut program = Program::new(exec.process, linux, &around)?;
     let stdio = Prepared::new(exec.stdio);
     let cgroup = cgroups::open(exec.id, linux, below.as_deref())?;
     let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;

@@ -7,6 +7,7 @@
 //!        -> ask again to die with the parent -> (wait) -> [filter] -> exec
 //! ```
 //!
+//! A filter with a listener is loaded before the wait in any case: its agent is to have it when the container is created.
 //! The filter stands twice: without `no_new_privs` it needs a capability that is about to go, with it it can be the last thing of
 //! all, and need not allow what init does before (see [`crate::seccomp`]).
 
@@ -16,7 +17,9 @@ use std::path::{Path, PathBuf};
 
 use ::namespaces::StageError;
 use chroot::Command;
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process, User};
+use oci_spec::runtime::{
+    ContainerState, Linux, LinuxPersonalityDomain, PosixRlimit, Process, Spec, State, User,
+};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use step::{StepError, step};
 
@@ -24,6 +27,7 @@ use crate::capabilities::Sets;
 use crate::labels::Labels;
 use crate::memory_policy::MemoryPolicy;
 use crate::scheduler::{Affinity, Turn};
+use crate::seccomp::listener::Listener;
 use crate::seccomp::{self, Filter};
 use crate::{Error, process};
 
@@ -41,6 +45,7 @@ pub(crate) struct Program {
     rlimits: Vec<PosixRlimit>,
     no_new_privileges: bool,
     filter: Option<Filter>,
+    listener: Option<Listener>,
     /// For a process of exec.
     pub(crate) affinity: Affinity,
     pub(crate) oom_score_adj: Option<i32>,
@@ -49,12 +54,36 @@ pub(crate) struct Program {
 }
 
 /// What is said of a program beside the configuration.
-#[derive(Debug, Default)]
-pub(crate) struct Around {
+#[derive(Debug)]
+pub(crate) struct Around<'a> {
+    /// The container, for the agent of a filter's listener.
+    pub(crate) about: About<'a>,
     pub(crate) die_with_parent: bool,
     pub(crate) keep_keyring: bool,
     /// How many descriptors from 3 on are the program's too.
     pub(crate) preserve_fds: u16,
+}
+
+/// What the specification calls its state, but for the pid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) status: ContainerState,
+    pub(crate) bundle: &'a Path,
+    pub(crate) spec: &'a Spec,
+}
+
+impl About<'_> {
+    fn state(&self) -> State {
+        let mut state = State::default();
+        state
+            .set_version(self.spec.version().clone())
+            .set_id(self.id.to_owned())
+            .set_status(self.status)
+            .set_bundle(self.bundle.to_owned())
+            .set_annotations(self.spec.annotations().clone());
+        state
+    }
 }
 
 impl Program {
@@ -62,8 +91,12 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Config`] for what cannot be.
-    pub(crate) fn new(process: &Process, linux: &Linux, around: &Around) -> Result<Self, Error> {
+    pub(crate) fn new(process: &Process, linux: &Linux, around: &Around<'_>) -> Result<Self, Error> {
         process::check(process)?;
+        let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+        let notified = linux.seccomp().as_ref().filter(|_| filter.as_ref().is_some_and(Filter::notifies));
+        let listener =
+            notified.map(|seccomp| Listener::connect(seccomp, around.about.state())).transpose()?;
         let texts = |list: &Option<Vec<String>>| list.iter().flatten().map(OsString::from).collect();
         Ok(Self {
             command: Command {
@@ -80,7 +113,8 @@ impl Program {
             labels: Labels::new(process)?,
             rlimits: process.rlimits().clone().unwrap_or_default(),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filter: linux.seccomp().as_ref().map(seccomp::compile).transpose()?,
+            filter,
+            listener,
             affinity: Affinity::new(process.exec_cpu_affinity().as_ref())?,
             oom_score_adj: process.oom_score_adj(),
             die_with_parent: around.die_with_parent,
@@ -101,7 +135,7 @@ impl Program {
     ///
     /// # Errors
     /// The step that failed, with its stage.
-    pub(crate) fn restrict(&self) -> Result<(), StageError> {
+    pub(crate) fn restrict(&mut self) -> Result<(), StageError> {
         self.turn.apply().map_err(StageError::at("scheduler"))?;
         if let Some(domain) = self.personality {
             process::personality(domain).map_err(StageError::at("personality"))?;
@@ -112,8 +146,8 @@ impl Program {
         self.labels.apply().map_err(StageError::at("labels"))?;
         process::rlimits(&self.rlimits).map_err(StageError::at("rlimits"))?;
         process::working_directory(&self.cwd).map_err(StageError::at("cwd"))?;
-        if let Some(filter) = self.filter.as_ref().filter(|_| !self.no_new_privileges) {
-            filter.install().map_err(StageError::at("seccomp"))?;
+        if !self.no_new_privileges {
+            self.load_filter().map_err(StageError::at("seccomp"))?;
         }
         self.capabilities.drop_bounding().map_err(StageError::at("capabilities"))?;
         process::user(&self.user).map_err(StageError::at("user"))?;
@@ -124,9 +158,22 @@ impl Program {
         if self.die_with_parent {
             die_with_parent().map_err(StageError::at("parent"))?;
         }
+        if self.listener.is_some() {
+            // Whoever made the container is told by then that its agent has the listener.
+            self.load_filter().map_err(StageError::at("seccomp"))?;
+        }
         Ok(())
     }
     // ANCHOR_END: restrict
+
+    /// Once.
+    fn load_filter(&mut self) -> Result<(), StepError> {
+        let Some(filter) = self.filter.take() else { return Ok(()) };
+        match (filter.install()?, self.listener.take()) {
+            (Some(fd), Some(listener)) => listener.send(&fd),
+            _ => Ok(()),
+        }
+    }
 
     /// Says early that there is no such program: whoever starts a detached container later cannot be told any more.
     ///
@@ -150,10 +197,8 @@ impl Program {
     ///
     /// # Errors
     /// What failed, with Docker's exit status for it.
-    pub(crate) fn exec(&self) -> Result<Infallible, StageError> {
-        if let Some(filter) = self.filter.as_ref().filter(|_| self.no_new_privileges) {
-            filter.install().map_err(StageError::at("seccomp"))?;
-        }
+    pub(crate) fn exec(&mut self) -> Result<Infallible, StageError> {
+        self.load_filter().map_err(StageError::at("seccomp"))?;
         self.command.exec().map_err(|error| StageError::new("exec", &error, error.exit_code()))
     }
 }

@@ -13,16 +13,20 @@
 //!
 //! The program is compiled by the runtime process, before the clone: init only hands it to the kernel.
 //!
-//! In reading order: [`profile`] (what is allowed by default), [`compile`], `bpf` (the instructions), [`calls`] (the numbers).
-//! Not covered yet: `SCMP_ACT_NOTIFY` and its listener, 32-bit ARM, x32.
+//! With `SCMP_ACT_NOTIFY` the call waits, and somebody outside is asked who holds the filter's listener: `listener` sends it there.
+//!
+//! In reading order: [`profile`] (what is allowed by default), [`compile`], `bpf` (the instructions), [`calls`] (the numbers),
+//! `listener`.
 //!
 //! See seccomp(2); runtime-spec: config-linux.md.
 
 mod bpf;
 pub mod calls;
+pub(crate) mod listener;
 pub mod profile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 
 use libc::sock_filter;
 use nix::errno::Errno;
@@ -37,6 +41,9 @@ use self::calls::Abi;
 use crate::{Error, syscalls};
 
 const RET_ERRNO: u32 = 0x0005_0000;
+const RET_NOTIFY: u32 = 0x7fc0_0000;
+const RET_TRACE: u32 = 0x7ff0_0000;
+#[cfg(test)]
 const RET_ALLOW: u32 = 0x7fff_0000;
 
 /// A compiled filter.
@@ -55,47 +62,81 @@ impl std::fmt::Debug for Filter {
 /// Compiles a configuration. A name that no table knows is passed over: a list may be newer than this program.
 ///
 /// # Errors
-/// [`Error::Config`] for what is not covered, or is no filter.
+/// [`Error::Config`] for what is no filter.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
-    let errno = seccomp.default_errno_ret();
-    let default = action(seccomp.default_action(), errno)?;
-    // A default that refuses says "not permitted" of calls that it knows; a call that is too new to be known is not there.
-    let refuses = default & 0xffff_0000 == RET_ERRNO;
-    let unknown = if refuses { RET_ERRNO | Errno::ENOSYS as u32 } else { default };
-    let mut decisions = Vec::new();
-    for abi in abis(seccomp.architectures().as_deref()) {
-        let numbers: BTreeMap<&str, u32> = abi.calls().collect();
-        let newest = numbers.values().copied().max().unwrap_or(0);
-        let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
-        for syscall in seccomp.syscalls().iter().flatten() {
-            let these = self::rules(syscall)?;
-            for number in syscall.names().iter().filter_map(|name| numbers.get(name.as_str())) {
-                rules.entry(*number).or_default().extend_from_slice(&these);
-            }
-        }
-        decisions.push((abi.audit, Decisions { rules, default, newest, unknown }));
+    let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
+    if default == RET_NOTIFY {
+        return Err(Error::config(
+            "linux.seccomp.defaultAction",
+            "with SCMP_ACT_NOTIFY for all calls the init process could not even tell whom to ask",
+        ));
     }
-    let foreign = if default == RET_ALLOW { default } else { RET_ERRNO | Errno::ENOSYS as u32 };
-    let program = bpf::program(&decisions, foreign);
+    let rules = seccomp
+        .syscalls()
+        .iter()
+        .flatten()
+        .map(|syscall| Ok((syscall.names().as_slice(), rules(syscall)?)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut notifies = false;
+    for (names, rules) in &rules {
+        let notified = rules.iter().any(|rule| rule.action == RET_NOTIFY);
+        if notified && names.iter().any(|name| name == "sendmsg") {
+            return Err(Error::config(
+                "linux.seccomp.syscalls",
+                "SCMP_ACT_NOTIFY cannot be for sendmsg, by which the listener is handed over",
+            ));
+        }
+        notifies |= notified;
+    }
+    let program = bpf::program(&parts(seccomp, &rules, default), RET_ERRNO | Errno::ENOSYS as u32);
     if program.len() > 4096 {
         return Err(Error::config(
             "linux.seccomp",
             "the kernel takes no filter of more than 4096 instructions",
         ));
     }
-    Ok(Filter { program, flags: flags(seccomp) })
+    Ok(Filter { program, flags: flags(seccomp, notifies) })
 }
 
-/// The calling conventions that the configuration names and this machine has; always the native one.
-fn abis(architectures: Option<&[Arch]>) -> Vec<Abi> {
-    let named = |abi: &Abi| {
-        let arch = match *abi {
-            calls::I386 => Arch::ScmpArchX86,
-            _ => Arch::ScmpArchNative,
-        };
-        *abi == calls::NATIVE || architectures.is_some_and(|list| list.contains(&arch))
+/// The decisions by convention, and by the first number. A call by a convention that the configuration does not name is not
+/// there, whatever the default: it would be a way around the rules.
+fn parts(
+    seccomp: &LinuxSeccomp,
+    rules: &[(&[String], Vec<Rule>)],
+    default: u32,
+) -> Vec<(u32, Vec<(u32, Decisions)>)> {
+    let enosys = RET_ERRNO | Errno::ENOSYS as u32;
+    // A default that refuses says "not permitted" of calls that it knows; a call that is too new to be known is not there.
+    let unknown = if default & 0xffff_0000 == RET_ERRNO { enosys } else { default };
+    let listed = |arch| seccomp.architectures().as_ref().is_some_and(|list| list.contains(&arch));
+    let decisions =
+        |abi: Abi| Decisions { rules: by_number(abi, rules), default, newest: abi.newest(), unknown };
+    let part = |abi: Abi| {
+        let mut parts = vec![(0, decisions(abi))];
+        if abi == calls::X86_64 {
+            let nothing = || Decisions { default: enosys, unknown: enosys, ..Decisions::default() };
+            let x32 = if listed(Arch::ScmpArchX32) { decisions(calls::X32) } else { nothing() };
+            parts.push((calls::X32_BIT, x32));
+        }
+        (abi.audit, parts)
     };
-    calls::ALL.iter().copied().filter(named).collect()
+    let named = |abi: &Abi| {
+        *abi == calls::NATIVE
+            || *abi == calls::I386 && listed(Arch::ScmpArchX86)
+            || *abi == calls::ARM && listed(Arch::ScmpArchArm)
+    };
+    calls::ALL.iter().copied().filter(named).map(part).collect()
+}
+
+fn by_number(abi: Abi, all: &[(&[String], Vec<Rule>)]) -> BTreeMap<u32, Vec<Rule>> {
+    let numbers: HashMap<&str, u32> = abi.calls().collect();
+    let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
+    for (names, these) in all {
+        for number in names.iter().filter_map(|name| numbers.get(name.as_str())) {
+            rules.entry(*number).or_default().extend_from_slice(these);
+        }
+    }
+    rules
 }
 
 /// As the specification has it, all arguments of a rule must hold; as runc has it, and profiles rely on it, two tests of *one*
@@ -135,40 +176,54 @@ fn condition(argument: &LinuxSeccompArg) -> Result<Condition, Error> {
 
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Error> {
     let data = errno.unwrap_or(Errno::EPERM as u32) & 0xffff;
-    match action {
-        LinuxSeccompAction::ScmpActErrno => Ok(RET_ERRNO | data),
-        LinuxSeccompAction::ScmpActTrace => Ok(0x7ff0_0000 | data),
-        LinuxSeccompAction::ScmpActNotify => {
-            Err(Error::config("linux.seccomp", "SCMP_ACT_NOTIFY is not implemented"))
+    match (action, errno) {
+        (LinuxSeccompAction::ScmpActErrno, _) => Ok(RET_ERRNO | data),
+        (LinuxSeccompAction::ScmpActTrace, _) => Ok(RET_TRACE | data),
+        (other, None) => Ok(u32::from(other)),
+        (other, Some(_)) => {
+            Err(Error::config("linux.seccomp", format!("errnoRet means nothing for {other}: leave it out")))
         }
-        other => Ok(u32::from(other)),
     }
 }
 
-fn flags(seccomp: &LinuxSeccomp) -> libc::c_ulong {
-    let flags = seccomp.flags().iter().flatten().map(|flag| match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-        // One thread, and no listener: these two change nothing.
-        LinuxSeccompFilterFlag::SeccompFilterFlagTsync
-        | LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
-    });
-    flags.fold(0, |all, flag| all | flag)
+fn flags(seccomp: &LinuxSeccomp, notifies: bool) -> libc::c_ulong {
+    let mut all = if notifies { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    for flag in seccomp.flags().iter().flatten() {
+        all |= match flag {
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            // The call returns either a listener or the thread that could not follow: with both, an errno stands for the thread.
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync if notifies => {
+                libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+            }
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notifies => {
+                libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+            }
+            // Nobody receives anything.
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
+        };
+    }
+    all
 }
 
 impl Filter {
-    /// Puts this process, and all that it starts, under the filter.
+    /// Whether somebody is asked about some calls, who needs the listener.
+    pub fn notifies(&self) -> bool {
+        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+    }
+
+    /// Puts this process, and all that it starts, under the filter; gives the listener of one that notifies.
     ///
     /// # Errors
     /// The step: EACCES without `no_new_privs` and without `CAP_SYS_ADMIN`.
-    pub fn install(&self) -> Result<(), StepError> {
+    pub fn install(&self) -> Result<Option<OwnedFd>, StepError> {
         step(
             "seccomp",
             format_args!("SECCOMP_SET_MODE_FILTER {} instructions", self.program.len()),
             "from here on the kernel asks this program at each system call; it can never be taken off",
         )
         .run(|| syscalls::seccomp(&self.program, self.flags))
-        .map(drop)
     }
 }
 
@@ -287,6 +342,79 @@ mod tests {
         let filter = compile(&serde_json::from_str(json).unwrap()).unwrap();
         let answers = [0, 1, 2, 3].map(|value| ask(&filter, calls::NATIVE, "dup", value));
         assert_eq!(answers, [RET_ALLOW, RET_ERRNO | 9, RET_ERRNO | 9, RET_ALLOW]);
+    }
+
+    fn compiled(json: &str) -> Result<Filter, Error> {
+        compile(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn every_action_is_the_kernels() {
+        for (action, errno, expected) in [
+            ("KILL", "", 0),
+            ("KILL_THREAD", "", 0),
+            ("KILL_PROCESS", "", 0x8000_0000),
+            ("TRAP", "", 0x0003_0000),
+            ("ERRNO", "", EPERM),
+            ("ERRNO", r#","errnoRet":13"#, RET_ERRNO | 13),
+            ("TRACE", r#","errnoRet":7"#, RET_TRACE | 7),
+            ("LOG", "", 0x7ffc_0000),
+            ("NOTIFY", "", RET_NOTIFY),
+        ] {
+            let filter = compiled(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["mkdir"],"action":"SCMP_ACT_{action}"{errno}}}]}}"#
+            ))
+            .unwrap();
+            assert_eq!(ask(&filter, calls::X86_64, "mkdir", 0), expected, "{action}");
+            assert_eq!(filter.notifies(), action == "NOTIFY");
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        for json in [
+            r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["sendmsg"],"action":"SCMP_ACT_NOTIFY"}]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_TRAP","errnoRet":1}]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_TRAP","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#,
+        ] {
+            compiled(json).unwrap_err();
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn no_convention_leads_around_the_rules() {
+        let json = |archs: &str| {
+            format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","architectures":[{archs}],"syscalls":[{{"names":["mkdir","ioctl"],"action":"SCMP_ACT_ERRNO"}}]}}"#
+            )
+        };
+        let all = compiled(&json(r#""SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32","SCMP_ARCH_MIPS""#))
+            .unwrap();
+        let x32 = |filter: &Filter, number| {
+            bpf::evaluate(&filter.program, calls::X32.audit, calls::X32_BIT | number, [0; 6])
+        };
+        assert_eq!((x32(&all, 83), x32(&all, 514), x32(&all, 0)), (EPERM, EPERM, RET_ALLOW));
+        assert_eq!(ask(&all, calls::I386, "mkdir", 0), EPERM);
+        let native = compiled(&json(r#""SCMP_ARCH_X86_64""#)).unwrap();
+        assert_eq!((x32(&native, 83), x32(&native, 0)), (ENOSYS, ENOSYS));
+        assert_eq!(ask(&native, calls::I386, "read", 0), ENOSYS);
+        assert_eq!(ask(&native, calls::X86_64, "read", 0), RET_ALLOW);
+    }
+
+    #[test]
+    fn flags_are_the_kernels_and_go_together() {
+        let filter = |action: &str| {
+            compiled(&format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["mkdir"],"action":"SCMP_ACT_{action}"}}],
+                "flags":["SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}}"#
+            ))
+            .unwrap()
+            .flags
+        };
+        assert_eq!((filter("LOG"), filter("NOTIFY")), (0b111, 0b11_1111));
     }
 
     #[test]

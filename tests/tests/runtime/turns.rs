@@ -77,7 +77,7 @@ fn real_time(host: &Host) -> Outcome {
     };
     let output = Bundle::new(host, &["/bin/true"], edit)?.run()?;
     if output.code != 0 {
-        assert_eq!(output.code, 125, "{output:?}");
+        assert_eq!(output.code, 1, "{output:?}");
         assert!(
             output.stderr.contains("sched_setattr SCHED_RR nice 0 priority 3\ncaused by: EPERM"),
             "{output:?}"
@@ -143,7 +143,7 @@ fn memory_policy(host: &Host) -> Outcome {
     let edit = |config: &mut Value| {
         config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "63" });
     };
-    let output = Bundle::new(host, &["/bin/true"], edit)?.run()?.expect(125)?;
+    let output = Bundle::new(host, &["/bin/true"], edit)?.run()?.expect(1)?;
     assert!(output.stderr.contains("set_mempolicy MPOL_BIND 63\ncaused by: EINVAL"), "{output:?}");
     Ok(())
 }
@@ -166,7 +166,7 @@ fn labels(host: &Host) -> Outcome {
             script(host, "true", |config| config["process"]["apparmorProfile"] = json!("docker-default"))?;
         assert!(
             output
-                .expect(125)?
+                .expect(1)?
                 .stderr
                 .starts_with("error: config: process.apparmorProfile: \"docker-default\"")
         );
@@ -176,11 +176,11 @@ fn labels(host: &Host) -> Outcome {
     if !fs::exists("/sys/fs/selinux/enforce")? {
         for (at, field) in [("process", "selinuxLabel"), ("linux", "mountLabel")] {
             let output = script(host, "true", |config| config[at][field] = json!("u:r:container_t:s0"))?;
-            assert!(output.expect(125)?.stderr.starts_with(&format!("error: config: {at}.{field}: ")));
+            assert!(output.expect(1)?.stderr.starts_with(&format!("error: config: {at}.{field}: ")));
         }
     }
     let output =
-        script(host, "true", |config| config["linux"]["intelRdt"] = json!({ "closID": "x" }))?.expect(125)?;
+        script(host, "true", |config| config["linux"]["intelRdt"] = json!({ "closID": "x" }))?.expect(1)?;
     assert!(
         output.stderr.contains("linux.intelRdt") && output.stderr.contains("/sys/fs/resctrl"),
         "{output:?}"
@@ -195,7 +195,7 @@ fn apparmor(host: &Host) -> Outcome {
     assert_eq!(output.success()?.stdout.trim(), "unconfined");
     let output =
         script(host, "true", |config| config["process"]["apparmorProfile"] = json!("no-such-profile"))?;
-    assert!(output.expect(125)?.stderr.contains("exec no-such-profile"));
+    assert!(output.expect(1)?.stderr.contains("exec no-such-profile"));
     Ok(())
 }
 
@@ -204,7 +204,7 @@ fn out_of_range(host: &Host) -> Outcome {
         ("scheduler", json!({ "policy": "SCHED_OTHER", "nice": 20 }), "process.scheduler.nice"),
         ("ioPriority", json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 8 }), "process.ioPriority.priority"),
     ] {
-        let output = script(host, "true", |config| config["process"][field] = value)?.expect(125)?;
+        let output = script(host, "true", |config| config["process"][field] = value)?.expect(1)?;
         assert!(output.stderr.starts_with(&format!("error: config: {named}: ")), "{output:?}");
     }
     Ok(())

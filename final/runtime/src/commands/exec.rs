@@ -94,7 +94,12 @@ pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
     let preserve_fds = descriptors(args.preserve_fds, &mut process)?;
     let size = if args.detach { console_size(Some(&process)) } else { window(Some(&process)) };
     let stdio = if terminal { Stdio::Terminal(size) } else { Stdio::Inherit };
-    let options = ExecOptions { detach: args.detach, preserve_fds, cgroup: args.cgroup.clone() };
+    let options = ExecOptions {
+        detach: args.detach,
+        preserve_fds,
+        cgroup: args.cgroup.clone(),
+        bundle: record.bundle.clone(),
+    };
     if !args.detach {
         foreground::block()?;
     }

@@ -69,11 +69,16 @@ pub(crate) struct Decisions {
     pub(crate) unknown: u32,
 }
 
-/// The program: `decisions` by convention, `foreign` for any other.
-pub(crate) fn program(decisions: &[(u32, Decisions)], foreign: u32) -> Vec<sock_filter> {
+/// The program: `decisions` by convention, `foreign` for any other. What stands with a convention is for numbers from the second
+/// one's first number on.
+pub(crate) fn program(decisions: &[(u32, Vec<(u32, Decisions)>)], foreign: u32) -> Vec<sock_filter> {
     let mut code = vec![plain(LOAD, ARCH)];
-    for (arch, decisions) in decisions {
-        let search = search(&ranges(decisions));
+    for (arch, parts) in decisions {
+        let shifted = |(first, part): &(u32, Decisions)| {
+            let first = *first;
+            ranges(part).into_iter().map(move |(number, code)| (first + number, code))
+        };
+        let search = search(&parts.iter().flat_map(shifted).collect::<Vec<_>>());
         let skip = u32::try_from(search.len() + 1).unwrap_or(u32::MAX);
         code.extend([branch(EQUAL, *arch, 1, 0), plain(JUMP, skip), plain(LOAD, NUMBER)]);
         code.extend(search);
@@ -86,25 +91,29 @@ pub(crate) fn program(decisions: &[(u32, Decisions)], foreign: u32) -> Vec<sock_
 type Range = (u32, Vec<sock_filter>);
 
 fn ranges(decisions: &Decisions) -> Vec<Range> {
-    let default = vec![plain(RETURN, decisions.default)];
     let mut ranges: Vec<Range> = Vec::new();
-    let mut next = 0;
     let mut add = |number, code: Vec<sock_filter>| {
         if ranges.last().is_none_or(|(_, last)| *last != code) {
             ranges.push((number, code));
         }
     };
-    for (&number, rules) in &decisions.rules {
-        if number > next {
-            add(next, default.clone());
+    // Numbers without a rule: up to the newest that was known, and those above it.
+    let gap = |add: &mut dyn FnMut(u32, Vec<sock_filter>), from: u32, to: u32| {
+        let above = decisions.newest + 1;
+        if from < to.min(above) {
+            add(from, vec![plain(RETURN, decisions.default)]);
         }
+        if from.max(above) < to {
+            add(from.max(above), vec![plain(RETURN, decisions.unknown)]);
+        }
+    };
+    let mut next = 0;
+    for (&number, rules) in &decisions.rules {
+        gap(&mut add, next, number);
         add(number, decide(rules, decisions.default));
         next = number + 1;
     }
-    if next <= decisions.newest {
-        add(next, default);
-    }
-    add(decisions.newest.max(next.saturating_sub(1)) + 1, vec![plain(RETURN, decisions.unknown)]);
+    gap(&mut add, next, u32::MAX);
     ranges
 }
 
@@ -230,9 +239,9 @@ pub(crate) fn evaluate(program: &[sock_filter], arch: u32, number: u32, argument
 mod tests {
     use super::*;
 
-    fn decisions(number: u32, rules: Vec<Rule>) -> Vec<(u32, Decisions)> {
+    fn decisions(number: u32, rules: Vec<Rule>) -> Vec<(u32, Vec<(u32, Decisions)>)> {
         let rules = BTreeMap::from([(number, rules)]);
-        vec![(7, Decisions { rules, default: 1, newest: 400, unknown: 38 })]
+        vec![(7, vec![(0, Decisions { rules, default: 1, newest: 400, unknown: 38 })])]
     }
 
     #[test]
@@ -244,9 +253,26 @@ mod tests {
     }
 
     #[test]
+    fn numbers_far_above_have_rules_of_their_own() {
+        let rule = |action| vec![Rule { conditions: vec![], action }];
+        let part = |number, action, newest| Decisions {
+            rules: BTreeMap::from([(number, rule(action))]),
+            default: 1,
+            newest,
+            unknown: 38,
+        };
+        let program = program(&[(7, vec![(0, part(500, 9, 400)), (1 << 30, part(3, 8, 4))])], 5);
+        let numbers =
+            [400, 401, 499, 500, 501, (1 << 30) - 1, 1 << 30, (1 << 30) + 3, (1 << 30) + 5, u32::MAX];
+        let answers = numbers.map(|number| evaluate(&program, 7, number, [0; 6]));
+        assert_eq!(answers, [1, 38, 38, 9, 38, 38, 1, 8, 38, 38]);
+    }
+
+    #[test]
     fn a_long_program_jumps_as_far_as_it_must() {
         let rules = (0..400).map(|n| (n, vec![Rule { conditions: vec![], action: n + 1000 }])).collect();
-        let program = program(&[(7, Decisions { rules, default: 1, newest: 399, unknown: 38 })], 5);
+        let program =
+            program(&[(7, vec![(0, Decisions { rules, default: 1, newest: 399, unknown: 38 })])], 5);
         for number in 0..400 {
             assert_eq!(evaluate(&program, 7, number, [0; 6]), number + 1000);
         }

@@ -16,6 +16,13 @@ pub struct Abi {
 pub const X86_64: Abi = Abi { audit: 0xc000_003e, table: include_str!("calls/x86_64.txt") };
 /// 32-bit PCs; a 64-bit kernel runs their programs too, with numbers of their own: a filter that does not know them is none.
 pub const I386: Abi = Abi { audit: 0x4000_0003, table: include_str!("calls/i386.txt") };
+/// 64-bit PCs with 32-bit addresses: by `audit` no other than [`X86_64`], but each number has [`X32_BIT`] set, which the table leaves
+/// out. Some calls have a number of their own there.
+pub const X32: Abi = Abi { audit: 0xc000_003e, table: include_str!("calls/x32.txt") };
+/// What tells a call of [`X32`] from one of [`X86_64`].
+pub const X32_BIT: u32 = 0x4000_0000;
+/// 32-bit ARM, whose programs many 64-bit machines run.
+pub const ARM: Abi = Abi { audit: 0x4000_0028, table: include_str!("calls/arm.txt") };
 /// 64-bit ARM.
 pub const AARCH64: Abi = Abi { audit: 0xc000_00b7, table: include_str!("calls/aarch64.txt") };
 
@@ -31,9 +38,17 @@ pub const NATIVE: Abi = AARCH64;
 pub const ALL: &[Abi] = &[X86_64, I386];
 /// All conventions by which this machine's programs call the kernel, the native one first.
 #[cfg(target_arch = "aarch64")]
-pub const ALL: &[Abi] = &[AARCH64];
+pub const ALL: &[Abi] = &[AARCH64, ARM];
+
+/// ARM's private calls (`set_tls` and its like) lie far above all others.
+const PRIVATE: u32 = 0xf_0000;
 
 impl Abi {
+    /// The highest number that was in use when the table was written, but for ARM's private ones.
+    pub(crate) fn newest(self) -> u32 {
+        self.calls().map(|(_, number)| number).filter(|number| *number < PRIVATE).max().unwrap_or(0)
+    }
+
     /// Every call that it has, with its number, in the numbers' order.
     pub fn calls(self) -> impl Iterator<Item = (&'static str, u32)> {
         self.table.lines().flat_map(|line| {
@@ -62,10 +77,11 @@ mod tests {
 
     #[test]
     fn each_table_is_in_order_and_ends_with_the_newest_call() {
-        for abi in [X86_64, I386, AARCH64] {
+        for abi in [X86_64, X32, I386, AARCH64, ARM] {
             let numbers: Vec<_> = abi.calls().map(|(_, number)| number).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b));
-            assert_eq!(abi.calls().last(), Some(("file_setattr", 469)));
+            assert!(abi.calls().any(|call| call == ("file_setattr", 469)));
+            assert_eq!(abi.newest(), if abi == X32 { 547 } else { 469 });
         }
     }
 }

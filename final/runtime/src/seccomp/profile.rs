@@ -191,7 +191,7 @@ fn architectures() -> Vec<Arch> {
     if cfg!(target_arch = "x86_64") {
         vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86]
     } else {
-        vec![Arch::ScmpArchAarch64]
+        vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]
     }
 }
 
