@@ -98,7 +98,7 @@ const FROM_3: &[&str] = &["3", "engine"];
 const FROM_4: &[&str] = &["4", "engine"];
 const FROM_5: &[&str] = &["5", "engine"];
 
-const CHECKS: [Check; 27] = [
+const CHECKS: [Check; 28] = [
     Check { name: "kernel", chapters: ALL, look: kernel::version },
     Check { name: "pid namespace", chapters: FROM_2, look: || kernel::namespace("pid") },
     Check { name: "network namespace", chapters: FROM_2, look: || kernel::namespace("net") },
@@ -126,6 +126,7 @@ const CHECKS: [Check; 27] = [
     Check { name: "root file system", chapters: ALL, look: place::rootfs },
     Check { name: "busybox", chapters: ALL, look: place::busybox },
     Check { name: "disk space", chapters: ALL, look: place::disk },
+    Check { name: "virtual machine", chapters: &[], look: place::virtual_machine },
 ];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {

@@ -32,7 +32,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 #[command(after_help = "Example:\n  cargo kit vm -- cat /sys/fs/cgroup/cgroup.controllers")]
 pub(crate) struct Args {
     #[command(flatten)]
-    pub(crate) options: Options,
+    options: Options,
+    /// Do not run Cargo: take the programs as they lie beside this one
+    #[arg(long)]
+    built: bool,
     /// The command; a shell if there is none
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -60,7 +63,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let machine = machine(&args.options)?;
-    setup::make(&setup::Args::default())?;
+    setup::make(&setup::Args { built: args.built, ..setup::Args::default() })?;
     let terminal = (io::stdin().is_terminal() && io::stdout().is_terminal()).then(terminal_size);
     let mut command = args.command.clone();
     if command.is_empty() {
@@ -79,9 +82,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// A machine, with its disk made.
 fn machine(options: &Options) -> Result<Machine> {
-    let missing = missing();
+    let missing: Vec<String> = missing()
+        .into_iter()
+        .map(|(fact, mend)| mend.map_or(fact.clone(), |mend| format!("{fact}\nhint: {mend}")))
+        .collect();
     if !missing.is_empty() {
-        bail!("{}", missing.join("; "));
+        bail!("{}", missing.join("\n"));
     }
     let disk = disk::make(&place::kit().join("vm"), &options.kernel, options.anew)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from).min(8);
@@ -105,14 +111,13 @@ fn job(folder: PathBuf, command: Vec<OsString>) -> Job {
     Job { shares, folder, environment, command, terminal: None }
 }
 
-/// What this machine lacks for a virtual one, each with what mends it.
-pub(crate) fn missing() -> Vec<String> {
+/// What this machine lacks for a virtual one, and the command that mends it.
+pub(crate) fn missing() -> Vec<(String, Option<String>)> {
+    let install = |package: &str| {
+        host::program("apt-get")
+            .map(|_| host::as_root(&format!("apt-get install -y --no-install-recommends {package}")))
+    };
     let mut missing = Vec::new();
-    if !cfg!(target_arch = "x86_64") {
-        missing.push("the virtual machine is made for x86_64 alone".to_owned());
-    }
-    let install =
-        |package: &str| host::as_root(&format!("apt-get install --no-install-recommends {package}"));
     for (program, package) in [
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("mke2fs", "e2fsprogs"),
@@ -120,16 +125,21 @@ pub(crate) fn missing() -> Vec<String> {
         ("tar", "tar"),
     ] {
         if host::program(program).is_none() {
-            missing.push(format!("{program} is not installed: {}", install(package)));
+            missing.push((format!("{program} is not installed"), install(package)));
         }
     }
     if machine::virtiofsd().is_none() {
-        // A package of its own from Debian 13 on.
-        missing
-            .push(format!("virtiofsd is not installed: {}", install("qemu-system-common   # or virtiofsd")));
+        // Debian 12 has it beside QEMU; later it is a package of its own.
+        missing.push((
+            "virtiofsd is not installed".to_owned(),
+            install("qemu-system-common   # from Debian 13 on: virtiofsd"),
+        ));
     }
     if host::program("apt-get").is_none() || host::program("dpkg-deb").is_none() {
-        missing.push("the guest is made of Debian's packages, and here is no apt-get".to_owned());
+        missing.push(("the guest is made of Debian's packages, and here is no apt-get".to_owned(), None));
+    }
+    if !cfg!(target_arch = "x86_64") {
+        missing.push(("the guest is made for x86_64 alone".to_owned(), None));
     }
     missing
 }

@@ -48,7 +48,12 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         }
         _ => {}
     }
-    let mut arguments = Arguments::from_args();
+    let (options, names) = several_names(args);
+    let mut arguments = Arguments::from_iter(options);
+    let cases: Vec<Case> = cases
+        .into_iter()
+        .filter(|case| names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str())))
+        .collect();
     // One after another: two tests would find each other's cgroups, and a time limit means little on a busy machine.
     arguments.test_threads = Some(1);
     if let Err(errno) = prctl::set_child_subreaper(true) {
@@ -63,6 +68,19 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Takes the names out of the arguments where there is more than one, for libtest-mimic knows one alone.
+fn several_names(args: Vec<String>) -> (Vec<String>, Vec<String>) {
+    const VALUED: [&str; 5] = ["--skip", "--test-threads", "--format", "--color", "--logfile"];
+    let is_value = |at: usize| at > 0 && VALUED.contains(&args[at - 1].as_str());
+    let is_name = |at: usize| at > 0 && !args[at].starts_with('-') && !is_value(at);
+    let names: Vec<String> = (0..args.len()).filter(|at| is_name(*at)).map(|at| args[at].clone()).collect();
+    if names.len() < 2 {
+        return (args, Vec::new());
+    }
+    let options = (0..args.len()).filter(|at| !is_name(*at)).map(|at| args[at].clone()).collect();
+    (options, names)
 }
 
 /// Runs one test in a child process and tells what came of it.
@@ -209,4 +227,20 @@ fn leaks(host: &Host) -> Result<Vec<String>, Box<dyn Error>> {
     }
     let Output { stdout, .. } = host.command("kit", ["leaks"])?;
     Ok(stdout.lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_one_name_is_taken_out_of_the_arguments() {
+        let split = |words: &str| several_names(words.split(' ').map(str::to_owned).collect());
+        assert_eq!(split("kernel --skip a b").1, Vec::<String>::new());
+        let (options, names) = split("kernel ch03 --format terse --list ch04");
+        assert_eq!(
+            (options.join(" "), names.join(" ")),
+            ("kernel --format terse --list".into(), "ch03 ch04".into())
+        );
+    }
 }

@@ -59,6 +59,17 @@ pub(super) fn disk() -> Finding {
     .with(data)
 }
 
+/// No chapter needs it: it shows cgroup version 2 where this machine has version 1.
+pub(super) fn virtual_machine() -> Finding {
+    let missing = crate::vm::missing();
+    if missing.is_empty() {
+        return Finding::works("cargo kit vm can boot one, with cgroup version 2 alone");
+    }
+    let fact = missing.iter().map(|(fact, _)| fact.as_str()).collect::<Vec<_>>().join("; ");
+    let mend: Vec<&str> = missing.iter().filter_map(|(_, mend)| mend.as_deref()).collect();
+    Finding::limited(fact, mend.join("\n"))
+}
+
 fn mounted(folder: &Path) -> String {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).display().to_string()
 }
