@@ -8,6 +8,7 @@
 //!
 //! Prints RISK with what was reached, and SAFE when each attack was tried and refused.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::fs::{XattrFlags, fstatfs, setxattr, statfs};
-use rustix::mount::{FsOpenFlags, MountFlags, UnmountFlags, mount_remount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 
 /// statfs(2)'s type of an overlay.
 const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
@@ -121,10 +122,11 @@ fn unmount_it(stack: &Stack) -> io::Result<Option<String>> {
 fn remount(stack: &Stack) -> io::Result<Option<String>> {
     let _ = mount_remount("/", MountFlags::empty(), c"lowerdir=/proc,upperdir=/dev/shm/u,workdir=/dev/shm/w");
     for layer in &stack.lower {
-        let Ok(context) = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) else {
-            return Ok(None);
-        };
-        if rustix::mount::fsconfig_set_string(&context, "lowerdir+", layer).is_ok() {
+        // Two layers, for one without an upper directory is refused whatever it is.
+        let both = CString::new(format!("lowerdir={}:/dev", layer.display()))?;
+        if rustix::mount::mount("again", "/dev/shm", "overlay", MountFlags::empty(), both.as_c_str()).is_ok()
+        {
+            let _ = unmount("/dev/shm", UnmountFlags::DETACH);
             return Ok(Some(format!("{} can be mounted again", layer.display())));
         }
     }

@@ -74,6 +74,30 @@ pub const HINTS: &[Hint] = &[
         page: REFUSED,
     },
     Hint {
+        step: "mount overlay",
+        errno: Errno::ELOOP,
+        advice: "give each directory once, and none that lies inside another of them",
+        page: REFUSED,
+    },
+    Hint {
+        step: "mount overlay",
+        errno: Errno::ESTALE,
+        advice: "give the layers with which this --upper was used first, or a new --upper, or leave --index out",
+        page: REFUSED,
+    },
+    Hint {
+        step: "mount overlay",
+        errno: Errno::EBUSY,
+        advice: "a running container writes there (findmnt -t overlay): give another --upper",
+        page: REFUSED,
+    },
+    Hint {
+        step: "mount overlay",
+        errno: Errno::EPERM,
+        advice: "in a user namespace overlay needs kernel 5.11 and userxattr: run it as root",
+        page: "04-unionfs.html#an-ordinary-user",
+    },
+    Hint {
         step: "fsetxattr",
         errno: Errno::EOPNOTSUPP,
         advice: "this file system keeps no such attributes (tmpfs does from kernel 6.6): set TMPDIR to a disk",

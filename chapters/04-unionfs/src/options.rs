@@ -3,47 +3,86 @@
 //! What the kernel requires: 1. the string, with its NUL, fits in one page; 2. `:` parts the layers and `,` the options, so that
 //! either, and `\` itself, is escaped by `\` in a path.
 //!
-//! 127 layers with the names that an image store gives them do not fit in a page. Then every directory is opened, and named by
-//! the number of its descriptor from within `/proc/self/fd`: four letters a layer, nothing to escape.
+//! 127 layers with the names that an image store gives them do not fit in a page. Then each directory gets a link with a name of
+//! a few digits, in a tmpfs that is mounted nowhere and is gone with its descriptor. (`/proc/self/fd` has such names too, but
+//! in a new pid namespace the host's /proc knows no `self`.)
 //!
-//! See mount(2), proc_pid_fd(5).
+//! See mount(2), fsmount(2), symlink(7).
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::MountFlags;
-use rustix::param::page_size;
+use nix::unistd::{SysconfVar, sysconf};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use step::{StepError, step};
 
 use crate::overlay::{Overlay, directory};
 use crate::refusal::Refusal;
 
+/// Where the C library does not know a page's size: the smallest that Linux has.
+const PAGE: usize = 4096;
+
 /// Mounts by mount(2).
 pub(crate) fn mount(overlay: &Overlay, target: &Path) -> Result<(), Refusal> {
     let spelled = option_string(overlay);
-    if spelled.len() < page_size() {
+    // Asked of the C library: the kernel would be asked in /proc, which an init process may not have yet.
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
+    if spelled.len() < page.unwrap_or(PAGE) {
         return mount_string(overlay, target, &spelled);
     }
-    let open = |path: &Path| directory(path);
-    let layers = overlay.uppermost_first().into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let (upper, work) = (open(&overlay.upper)?, open(&overlay.work)?);
-    let target =
-        std::path::absolute(target).map_err(|error| StepError::new("getcwd", target.display(), error))?;
-    let short = Overlay {
-        lower: layers.iter().rev().map(number).collect(),
-        upper: number(&upper),
-        work: number(&work),
-        ..overlay.clone()
-    };
+    let target = absolute(target)?;
+    let links = Links::make(overlay)?;
     let before = directory(Path::new("."))?;
-    step("chdir", format_args!("/proc/self/fd"), "from here each open layer has a name of a few digits")
-        .run(|| rustix::process::chdir("/proc/self/fd"))?;
-    let mounted = mount_string(overlay, &target, &option_string(&short));
+    step("fchdir", format_args!("the links"), "from here each layer has a name of a few digits")
+        .run(|| rustix::process::fchdir(&links.folder))?;
+    let mounted = mount_string(overlay, &target, &option_string(&links.overlay));
     step("fchdir", format_args!("back"), "the working directory is the caller's")
         .run(|| rustix::process::fchdir(&before))?;
     mounted
+}
+
+/// Links with short names, and the overlay by these names.
+struct Links {
+    folder: OwnedFd,
+    overlay: Overlay,
+}
+
+impl Links {
+    fn make(overlay: &Overlay) -> Result<Self, StepError> {
+        let context =
+            step("fsopen", format_args!("tmpfs"), "the options do not fit in a page: room for links")
+                .run(|| rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
+        step("fsconfig", format_args!("CMD_CREATE"), "an empty tmpfs")
+            .run(|| rustix::mount::fsconfig_create(context.as_fd()))?;
+        let folder =
+            step("fsmount", format_args!("tmpfs"), "mounted nowhere: nobody else meets it").run(|| {
+                rustix::mount::fsmount(
+                    context.as_fd(),
+                    FsMountFlags::FSMOUNT_CLOEXEC,
+                    MountAttrFlags::empty(),
+                )
+            })?;
+        let mut links = Self { folder, overlay: overlay.clone() };
+        let mut count = 0;
+        let mut link = |path: &Path| {
+            let (path, name) = (absolute(path)?, count.to_string());
+            count += 1;
+            step("symlinkat", format_args!("{} {name}", path.display()), "a short name for a directory")
+                .run(|| rustix::fs::symlinkat(&path, &links.folder, &name))?;
+            Ok::<_, StepError>(PathBuf::from(name))
+        };
+        let lower = overlay.uppermost_first().into_iter().rev().map(&mut link);
+        links.overlay.lower = lower.collect::<Result<_, _>>()?;
+        links.overlay.upper = link(&overlay.upper)?;
+        links.overlay.work = link(&overlay.work)?;
+        Ok(links)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, StepError> {
+    std::path::absolute(path).map_err(|error| StepError::new("getcwd", path.display(), error))
 }
 
 fn mount_string(overlay: &Overlay, target: &Path, text: &[u8]) -> Result<(), Refusal> {
@@ -61,10 +100,6 @@ fn mount_string(overlay: &Overlay, target: &Path, text: &[u8]) -> Result<(), Ref
     )
     .run(|| rustix::mount::mount("sampan", target, "overlay", MountFlags::empty(), data.as_c_str()))?;
     Ok(())
-}
-
-fn number(directory: &OwnedFd) -> PathBuf {
-    directory.as_raw_fd().to_string().into()
 }
 
 /// The options as mount(2) takes them. Planned apart, so that it can be tested without a kernel.

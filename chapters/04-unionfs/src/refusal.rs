@@ -56,7 +56,8 @@ impl Refusal {
             ("fsopen", Some(Errno::ENOSYS)) => true,
             // From 6.5 on overlay looks at each setting when it is given.
             ("fsconfig", Some(Errno::EINVAL)) if !self.said.is_empty() => {
-                self.said.contains("Unknown parameter 'lowerdir+'")
+                // The second is said of a setting that is only collected, when a page is full of them.
+                self.said.contains("Unknown parameter 'lowerdir+'") || self.said.contains("VFS: Legacy")
             }
             // Between the two, settings are only collected, and all is looked at in the end.
             ("fsconfig", Some(Errno::EINVAL)) => only_collects(),
