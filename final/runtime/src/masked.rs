@@ -103,7 +103,8 @@ fn protect(places: &Places, path: &str) -> Result<(), StepError> {
     })
 }
 
-/// What files and directories are covered with; made when the first is met, and copied for each further one.
+/// What files and directories are covered with. The empty directory is mounted where the first is covered and copied from there
+/// for each further one: before Linux 6.15 a mount that hangs nowhere cannot be copied.
 #[derive(Default)]
 struct Covers {
     null: Option<OwnedFd>,
@@ -115,33 +116,25 @@ impl Covers {
         let Some(target) = places.find(path)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&target).map_err(|errno| StepError::new("fstat", path, errno))?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let cover = if directory { self.empty()? } else { self.null(places.root.as_fd())? };
         let with = if directory { "an empty directory" } else { "/dev/null" };
-        step(
-            "move_mount",
-            format_args!("{with} to {path}"),
-            "it tells of the whole machine: covered, it is empty",
-        )
-        .run(|| attach(clone(cover, false)?.as_fd(), target.as_fd()))
-    }
-
-    fn empty(&mut self) -> Result<BorrowedFd<'_>, StepError> {
-        if self.empty.is_none() {
-            let make = || {
-                let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-                fsconfig_set_flag(fs.as_fd(), "ro")?;
-                fsconfig_create(fs.as_fd())?;
-                let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-                    | MountAttrFlags::MOUNT_ATTR_NOSUID
-                    | MountAttrFlags::MOUNT_ATTR_NODEV
-                    | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-                fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            };
-            let made = step("fsmount", format_args!("tmpfs ro"), "one empty directory, to cover others with")
-                .run(make)?;
-            self.empty = Some(made);
+        let cover = |cover: BorrowedFd<'_>| {
+            step(
+                "move_mount",
+                format_args!("{with} to {path}"),
+                "it tells of the whole machine: covered, it is empty",
+            )
+            .run(|| attach(cover, target.as_fd()))
+        };
+        match &self.empty {
+            None if directory => {
+                let empty = empty()?;
+                cover(empty.as_fd())?;
+                self.empty = Some(empty);
+                Ok(())
+            }
+            Some(empty) if directory => cover(copy(empty.as_fd(), with)?.as_fd()),
+            _ => cover(copy(self.null(places.root.as_fd())?, with)?.as_fd()),
         }
-        Ok(held(&self.empty))
     }
 
     fn null(&mut self, root: BorrowedFd<'_>) -> Result<BorrowedFd<'_>, StepError> {
@@ -160,6 +153,26 @@ impl Covers {
         }
         Ok(held(&self.null))
     }
+}
+
+/// A tmpfs with nothing in it, mounted nowhere yet.
+fn empty() -> Result<OwnedFd, StepError> {
+    let make = || {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_flag(fs.as_fd(), "ro")?;
+        fsconfig_create(fs.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    step("fsmount", format_args!("tmpfs ro"), "one empty directory, to cover others with").run(make)
+}
+
+fn copy(cover: BorrowedFd<'_>, what: &str) -> Result<OwnedFd, StepError> {
+    step("open_tree", format_args!("{what} OPEN_TREE_CLONE"), "the same once more, for another place")
+        .run(|| clone(cover, false))
 }
 
 fn held(fd: &Option<OwnedFd>) -> BorrowedFd<'_> {
