@@ -11,6 +11,7 @@ mod engine;
 mod image;
 mod kills;
 mod kit;
+mod peers;
 mod runtime;
 mod transcripts;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         engine::tests(),
         build::tests(),
         kit::tests(),
+        peers::tests(),
         kills::tests(),
     ];
     let mut cases: Vec<Case> = files.into_iter().flatten().map(Case::from).collect();
