@@ -54,6 +54,12 @@ pub(crate) struct Record {
     pub(crate) start_time: u64,
 }
 
+/// Root of a user namespace has fewer ids than there are, or others. See user_namespaces(7).
+fn is_root_of_machine() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// What the specification calls status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,10 +115,11 @@ impl Reserved {
 impl Store {
     pub(crate) fn new(root: Option<PathBuf>) -> Self {
         let default = || {
-            if geteuid().is_root() {
+            let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            // Rootless Podman calls a runtime as root of its user namespace: /run is not that root's.
+            if geteuid().is_root() && (run.is_none() || is_root_of_machine()) {
                 return PathBuf::from("/run/sampan-runtime");
             }
-            let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
             run.unwrap_or_else(|| format!("/tmp/sampan-run-{}", geteuid()).into()).join("sampan-runtime")
         };
         Self { root: root.unwrap_or_else(default) }

@@ -79,7 +79,7 @@ fn real_time(host: &Host) -> Outcome {
     if output.code != 0 {
         assert_eq!(output.code, 1, "{output:?}");
         assert!(
-            output.stderr.contains("sched_setattr SCHED_RR nice 0 priority 3\ncaused by: EPERM"),
+            output.stderr.contains("sched_setattr SCHED_RR nice 0 priority 3: EPERM"),
             "{output:?}"
         );
         assert!(output.stderr.contains("cpu.rt_runtime_us"), "{output:?}");
@@ -144,7 +144,7 @@ fn memory_policy(host: &Host) -> Outcome {
         config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "63" });
     };
     let output = Bundle::new(host, &["/bin/true"], edit)?.run()?.expect(1)?;
-    assert!(output.stderr.contains("set_mempolicy MPOL_BIND 63\ncaused by: EINVAL"), "{output:?}");
+    assert!(output.stderr.contains("set_mempolicy MPOL_BIND 63: EINVAL"), "{output:?}");
     Ok(())
 }
 
