@@ -88,6 +88,13 @@ impl Maps {
     }
 }
 
+/// Whether this process is in a user namespace of somebody's, where even root makes no device: rootless Podman, say, calls its
+/// runtime there.
+pub fn in_user_namespace() -> bool {
+    // Where nothing can be read there are no user namespaces.
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map))
+}
+
 /// All that the plan depends on.
 struct Host {
     uid: u32,

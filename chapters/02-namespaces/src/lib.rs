@@ -55,7 +55,7 @@ pub use error::Error;
 pub use files_of_ids::as_root_of_the_files;
 pub use foreground::attend;
 pub use hints::HINTS;
-pub use id_maps::{IdMap, Maps};
+pub use id_maps::{IdMap, Maps, in_user_namespace};
 pub use init_end::InitEnd;
 pub use inside::{Inside, Rootfs, cgroup_namespace};
 pub use join::join;

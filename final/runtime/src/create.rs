@@ -129,7 +129,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     )?;
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
-    let (root, mapped) = new_root(rootfs, &root_path, &namespaces)?;
+    let root = new_root(rootfs, &root_path, &namespaces)?;
     let gate = gate(&network)?;
     let wants_terminal = matches!(stdio, Stdio::Terminal(_));
     let (cgroup, holder) = cgroups::create(id, linux)?;
@@ -152,6 +152,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             readonly: linux.readonly_paths().clone().unwrap_or_default(),
             network,
             program,
+            in_user_namespace: ::namespaces::in_user_namespace(),
             reaper: init,
             wait: match options.fifo {
                 Some(fifo) => Wait::Fifo(fifo),
@@ -159,7 +160,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             },
         };
         let into_cgroup = cgroup.as_ref().map(Cgroup::directory).transpose()?.flatten();
-        let config = namespaces.config(into_cgroup, mapped, init.program.die_with_parent);
+        let config = namespaces.config(into_cgroup, Vec::new(), init.program.die_with_parent);
         Ok::<_, Error>(::namespaces::spawn(&config, |end| init.run(end))?)
     };
     let made = made(gate.as_ref());
@@ -194,18 +195,18 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     }
 }
 
-/// Where owners of files are shown under other ids, root makes the mount before the clone, while it is still root outside.
-fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces) -> Result<(Root, Vec<OwnedFd>), Error> {
+/// Where root inside is somebody else outside, root makes the mount before the clone: later it could be too weak to walk there.
+/// The owners of files stay as they are, as the specification has it: whoever wrote the mappings has prepared them.
+fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces) -> Result<Root, Error> {
     match rootfs {
         Rootfs::Bundle if !path.is_dir() => {
             let source = std::io::ErrorKind::NotADirectory.into();
             Err(Error::File { path: path.to_owned(), source })
         }
         Rootfs::Bundle if namespaces.shifted() && nix::unistd::geteuid().is_root() => {
-            let mount = ::namespaces::new_root::detached(path)?;
-            Ok((Root::Detached(copy(&mount)?), vec![mount]))
+            Ok(Root::Detached(::namespaces::new_root::detached(path)?))
         }
-        Rootfs::Bundle => Ok((Root::Directory(path.to_owned()), Vec::new())),
+        Rootfs::Bundle => Ok(Root::Directory(path.to_owned())),
         Rootfs::Overlay(overlay) => {
             if !path.is_dir() {
                 step(
@@ -215,7 +216,7 @@ fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces) -> Result<(Roo
                 )
                 .run(|| fs::create_dir_all(path))?;
             }
-            Ok((Root::Overlay(overlay, path.to_owned()), Vec::new()))
+            Ok(Root::Overlay(overlay, path.to_owned()))
         }
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Init {
     pub(crate) readonly: Vec<String>,
     pub(crate) network: Network,
     pub(crate) program: Program,
+    /// Whether the runtime process was in a user namespace already.
+    pub(crate) in_user_namespace: bool,
     /// Whether pid 1 is an init process of ours.
     pub(crate) reaper: bool,
     pub(crate) wait: Wait,
@@ -87,7 +89,7 @@ impl Init {
     /// # Errors
     /// The stage that failed.
     pub(crate) fn run(mut self, end: &mut InitEnd) -> Result<Infallible, StageError> {
-        let in_user_namespace = self.new.contains(&Kind::User);
+        let in_user_namespace = self.in_user_namespace || self.new.contains(&Kind::User);
         self.program.keyring().map_err(StageError::at("keyring"))?;
         process::oom_score_adj(self.program.oom_score_adj).map_err(StageError::at("oom_score_adj"))?;
         if let Some(entrance) = self.entrance.take() {

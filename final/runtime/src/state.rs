@@ -54,12 +54,6 @@ pub(crate) struct Record {
     pub(crate) start_time: u64,
 }
 
-/// Root of a user namespace has fewer ids than there are, or others. See user_namespaces(7).
-fn is_root_of_machine() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
-}
-
 /// What the specification calls status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -117,7 +111,7 @@ impl Store {
         let default = || {
             let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
             // Rootless Podman calls a runtime as root of its user namespace: /run is not that root's.
-            if geteuid().is_root() && (run.is_none() || is_root_of_machine()) {
+            if geteuid().is_root() && (run.is_none() || !namespaces::in_user_namespace()) {
                 return PathBuf::from("/run/sampan-runtime");
             }
             run.unwrap_or_else(|| format!("/tmp/sampan-run-{}", geteuid()).into()).join("sampan-runtime")
