@@ -13,10 +13,12 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ::namespaces::StageError;
 use chroot::Command;
+use nix::errno::Errno;
 use oci_spec::runtime::{
     ContainerState, Linux, LinuxPersonalityDomain, PosixRlimit, Process, Spec, State, User,
 };
@@ -175,21 +177,31 @@ impl Program {
         }
     }
 
-    /// Says early that there is no such program: whoever starts a detached container later cannot be told any more.
+    /// Says early that there is no such program, or none that may be run: whoever starts a detached container later cannot be told
+    /// any more.
     ///
     /// # Errors
-    /// The one that exec would meet, where no file is there at all.
+    /// The one that exec would meet, where no file is there at all, or none that anybody may execute.
     pub(crate) fn look_up(&self) -> Result<(), StageError> {
         let Some(name) = self.command.args.first() else { return Ok(()) };
         let path = self.command.env.iter().find_map(|entry| entry.to_str()?.strip_prefix("PATH="));
         let folders = path.unwrap_or(chroot::command::PATH).split(':');
-        let named = name.as_encoded_bytes().contains(&b'/');
-        if named && Path::new(name).exists()
-            || !named && folders.into_iter().any(|dir| Path::new(dir).join(name).exists())
-        {
-            return Ok(());
+        let files = match name.as_encoded_bytes().contains(&b'/') {
+            true => vec![PathBuf::from(name)],
+            false => folders.map(|folder| Path::new(folder).join(name)).collect(),
+        };
+        let mut refused = None;
+        for file in files {
+            match std::fs::metadata(&file) {
+                Ok(about) if about.is_file() && about.permissions().mode() & 0o111 != 0 => return Ok(()),
+                Ok(_) => refused = refused.or(Some(file)),
+                Err(_) => {}
+            }
         }
-        let error = chroot::Error::NoCommand(name.clone());
+        let error = match refused {
+            Some(file) => StepError::new("execve", file.display(), Errno::EACCES).into(),
+            None => chroot::Error::NoCommand(name.clone()),
+        };
         Err(StageError::new("exec", &error, error.exit_code()))
     }
 

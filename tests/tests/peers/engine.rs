@@ -273,16 +273,15 @@ pub(crate) fn remove_cgroups(parent: &str) -> Outcome {
             entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
         };
         for folder in folders(&top) {
-            if !folder.ends_with("conmon") {
-                left.push(folder.display().to_string());
-            }
-            for below in folders(&folder) {
-                left.push(below.display().to_string());
-                let _ = fs::remove_dir(below);
-            }
-            let _ = fs::remove_dir(folder);
+            let containers = if folder.ends_with("conmon") { folders(&folder) } else { vec![folder] };
+            left.extend(containers.iter().map(|folder| folder.display().to_string()));
+            containers.iter().for_each(|folder| drop(fs::remove_dir(folder)));
         }
-        let gone = wait_until("", Duration::from_secs(2), || fs::remove_dir(&top).is_ok() || !top.exists());
+        // conmon ends a moment after its container.
+        let gone = wait_until("", Duration::from_secs(3), || {
+            let _ = fs::remove_dir(top.join("conmon"));
+            fs::remove_dir(&top).is_ok() || !top.exists()
+        });
         gone.map_err(|_| format!("{} cannot be removed", top.display()))?;
     }
     if left.is_empty() { Ok(()) } else { Err(format!("cgroups are left: {left:#?}").into()) }

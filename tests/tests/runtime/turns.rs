@@ -78,10 +78,7 @@ fn real_time(host: &Host) -> Outcome {
     let output = Bundle::new(host, &["/bin/true"], edit)?.run()?;
     if output.code != 0 {
         assert_eq!(output.code, 1, "{output:?}");
-        assert!(
-            output.stderr.contains("sched_setattr SCHED_RR nice 0 priority 3: EPERM"),
-            "{output:?}"
-        );
+        assert!(output.stderr.contains("sched_setattr SCHED_RR nice 0 priority 3: EPERM"), "{output:?}");
         assert!(output.stderr.contains("cpu.rt_runtime_us"), "{output:?}");
         return Ok(());
     }

@@ -151,13 +151,10 @@ pub(super) fn attributes(engine: &Engine<'_>) -> Outcome {
         ["sh", "-c", "test -c /dev/fuse && dd if=/dev/fuse of=/dev/null count=0 2>/dev/null && echo opened"];
     if std::path::Path::new("/dev/fuse").exists() {
         assert_eq!(engine.run(&["--device", "/dev/fuse"], &device)?, "opened");
-        assert_eq!(
-            engine.run(
-                &["--cap-add", "MKNOD"],
-                &["sh", "-c", "mknod /f c 10 229 && cat /f 2>&1 | head -c 40 || true"]
-            )?,
-            "cat: can't open '/f': Operation not perm"
-        );
+        // Forbidden by the cgroup, or by the mount: the kernel has a word for each.
+        let said =
+            engine.run(&["--cap-add", "MKNOD"], &["sh", "-c", "mknod /f c 10 229 && cat /f 2>&1 || true"])?;
+        assert!(said.contains("not permitted") || said.contains("Permission denied"), "{said}");
     }
     if engine.kind == Kind::Podman {
         assert_eq!(engine.run(&["--umask", "0077"], &["sh", "-c", "umask"])?, "0077");
