@@ -4,6 +4,7 @@ mod attacks;
 mod attributes;
 mod files;
 mod filters;
+mod hooks;
 mod lifecycle;
 mod turns;
 
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(attacks::tests());
     tests.extend(files::tests());
     tests.extend(filters::tests());
+    tests.extend(hooks::tests());
     tests.extend(lifecycle::tests());
     tests.extend(turns::tests());
     tests

@@ -104,8 +104,20 @@ impl Created {
     /// # Errors
     /// The step that failed.
     pub fn abort(self) -> Result<(), StepError> {
+        self.kill()
+    }
+
+    /// Beyond this chapter: the same for whoever keeps it for its error.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn kill(&self) -> Result<(), StepError> {
         self.running.kill()?;
-        self.running.reap().map(drop)
+        match self.running.reap() {
+            // Reaped already, with an error of its own.
+            Err(error) if error.errno() == Some(nix::errno::Errno::ECHILD) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     pub(crate) fn send(&self, message: ToInit) -> Result<(), Error> {

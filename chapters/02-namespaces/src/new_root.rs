@@ -61,6 +61,19 @@ pub fn attach(mount: BorrowedFd<'_>) -> Result<(), StepError> {
 }
 // ANCHOR_END: new_root
 
+/// Beyond this chapter: puts it at a path of the host instead, for programs that look for the container there before the pivot.
+///
+/// # Errors
+/// The step that failed.
+pub fn attach_at(mount: BorrowedFd<'_>, path: &Path) -> Result<(), StepError> {
+    step(
+        "move_mount",
+        format_args!("{}", path.display()),
+        "where the hooks of the container will look for its root",
+    )
+    .run(|| move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH))
+}
+
 /// Opens a directory at which something is mounted already, an overlay say, to be the new root.
 ///
 /// # Errors

@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use ::cgroups::Cgroup;
 use ::namespaces::{Created, ExitStatus, Running};
 use step::{StepError, step};
 
 use crate::Error;
+use crate::hooks::Planned;
 
 /// A container that has been created: its namespaces are there, its init process waits. Where it is dropped the init process
 /// notices and ends; [`Container::discard`] also waits for that and removes the cgroup.
@@ -20,6 +22,8 @@ pub struct Container {
     /// Written to when the init process's network link is there.
     pub(crate) gate: Option<OwnedFd>,
     pub(crate) wants_terminal: bool,
+    /// Those that the init process waits for before it swaps its root.
+    pub(crate) hooks: Option<Arc<Planned>>,
 }
 
 impl Container {
@@ -49,6 +53,7 @@ impl Container {
         if let Some(terminal) = self.created.take_terminal() {
             return Ok(Some(terminal));
         }
+        self.run_hooks()?;
         self.created.wait_ready()?;
         Ok(self.created.take_terminal())
     }
@@ -57,7 +62,12 @@ impl Container {
     ///
     /// # Errors
     /// What the init process met. The container and its cgroup are gone then.
-    pub fn start(self) -> Result<Started, Error> {
+    pub fn start(mut self) -> Result<Started, Error> {
+        if let Err(error) = self.run_hooks() {
+            // The first error is the one to tell.
+            let _ = self.cgroup.map(Cgroup::remove);
+            return Err(error);
+        }
         if let Some(gate) = &self.gate {
             step(
                 "write",
@@ -81,12 +91,23 @@ impl Container {
     /// # Errors
     /// What it met. The container and its cgroup are gone then.
     pub fn ready(&mut self) -> Result<(), Error> {
-        let ready = self.created.wait_ready();
+        let ready = self.run_hooks().and_then(|()| Ok(self.created.wait_ready()?));
         if ready.is_err() {
             // The first error is the one to tell.
             let _ = self.cgroup.take().map(Cgroup::remove);
         }
-        Ok(ready?)
+        ready
+    }
+
+    /// prestart and createRuntime, while the init process waits before it swaps its root. Where one fails, the process is killed.
+    fn run_hooks(&mut self) -> Result<(), Error> {
+        let Some(hooks) = self.hooks.take() else { return Ok(()) };
+        self.created.wait_ready()?;
+        if let Err(error) = hooks.in_runtime(self.pid()) {
+            self.created.kill()?;
+            return Err(error);
+        }
+        Ok(self.created.release()?)
     }
 
     /// Leaves the init process at its FIFO ([`Options::fifo`](crate::Options::fifo)): from here on the container outlives this

@@ -8,6 +8,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use ::cgroups::Cgroup;
 use oci_spec::runtime::{ContainerState, Linux, Spec};
@@ -16,6 +17,7 @@ use step::{StepError, step};
 
 use crate::container::Container;
 use crate::devices::Devices;
+use crate::hooks::{Planned, State};
 use crate::init::{Init, Root, Wait};
 use crate::namespaces::Namespaces;
 use crate::program::{About, Around, Program};
@@ -114,7 +116,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let missing = |field| Error::config(field, "it is missing");
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
     let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-    refuse_unsupported(spec, linux)?;
+    refuse_unsupported(linux)?;
     let namespaces = Namespaces::new(linux)?;
     let sysctl = sysctl::plan(linux, &namespaces)?;
     let program = Program::new(
@@ -129,6 +131,8 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     )?;
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
+    let hooks =
+        Planned::new(spec.hooks().as_ref(), || State::new(id, spec, bundle), &root_path)?.map(Arc::new);
     let root = new_root(rootfs, &root_path, &namespaces)?;
     let gate = gate(&network)?;
     let wants_terminal = matches!(stdio, Stdio::Terminal(_));
@@ -154,6 +158,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             program,
             in_user_namespace: ::namespaces::in_user_namespace(),
             reaper: init,
+            hooks: hooks.clone(),
             wait: match options.fifo {
                 Some(fifo) => Wait::Fifo(fifo),
                 None => Wait::Runtime(gate.map(copy).transpose()?),
@@ -167,7 +172,10 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     // The container is in its cgroup, or never will be.
     drop(holder);
     match made {
-        Ok(created) => Ok(Container { created, cgroup, gate, wants_terminal }),
+        Ok(created) => {
+            let hooks = hooks.filter(|hooks| hooks.before_pivot());
+            Ok(Container { created, cgroup, gate, wants_terminal, hooks })
+        }
         Err(error) => {
             // The first error is the one to tell.
             let _ = cgroup.map(Cgroup::remove);
@@ -177,12 +185,9 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
 }
 
 /// What is in the specification, and not in this runtime: better an error than a container that is less confined than asked.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
+fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
     labels::mount_option(linux.mount_label().as_deref())?;
-    let asked = [
-        ("hooks", spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default())),
-        ("linux.netDevices", linux.net_devices().is_some()),
-    ];
+    let asked = [("linux.netDevices", linux.net_devices().is_some())];
     if linux.intel_rdt().is_some() {
         return Err(Error::config(
             "linux.intelRdt",

@@ -27,6 +27,18 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
+    /// A hook failed.
+    #[error("{name} hook #{number} {}: {reason}", path.display())]
+    Hook {
+        /// When it was run: `prestart`.
+        name: &'static str,
+        /// Its place in the list.
+        number: usize,
+        /// The program.
+        path: PathBuf,
+        /// How it failed, and what it said.
+        reason: String,
+    },
     /// The namespaces, or the init process: its stage, its step and its exit status came back.
     #[error("{0}")]
     Namespaces(#[from] namespaces::Error),

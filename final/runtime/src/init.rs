@@ -4,6 +4,7 @@
 //!  keyring, cgroup, cgroup namespace        first of all, so that what follows is counted
 //!  propagation, root file system, mounts    while the host's tree can still be seen
 //!  devices
+//!  hooks                                    of the runtime process, and of this one
 //!  pivot_root                               from here on nothing of the host can be named
 //!  host name, sysctl
 //!  terminal                                 in the container's own devpts
@@ -12,6 +13,7 @@
 //!  network                                  when the runtime process has put a link there
 //!  limits, user, capabilities, filter       see `program`
 //!  ------ wait for "start" ------
+//!  hooks
 //!  exec
 //! ```
 //!
@@ -22,6 +24,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ::cgroups::Entrance;
 use ::namespaces::{
@@ -32,6 +35,7 @@ use unionfs::Overlay;
 
 use crate::create::Network;
 use crate::devices::Devices;
+use crate::hooks::Planned;
 use crate::program::Program;
 use crate::stdio::Prepared;
 use crate::sysctl::Setting;
@@ -70,6 +74,7 @@ pub(crate) struct Init {
     pub(crate) in_user_namespace: bool,
     /// Whether pid 1 is an init process of ours.
     pub(crate) reaper: bool,
+    pub(crate) hooks: Option<Arc<Planned>>,
     pub(crate) wait: Wait,
 }
 
@@ -102,7 +107,7 @@ impl Init {
             // In a user namespace it would hide this process from the very user who must reach it, to attach a network.
             process::undumpable().map_err(StageError::at("dumpable"))?;
         }
-        self.enter_root(in_user_namespace)?;
+        self.enter_root(end, in_user_namespace)?;
         self.names().map_err(StageError::at("names"))?;
         self.stdio.apply(end, self.mounts.own_dev)?;
         self.close_paths().map_err(StageError::at("paths"))?;
@@ -119,20 +124,22 @@ impl Init {
                 // As long as nobody knows of this process it ends with the runtime process.
                 end.wait_to_proceed()?;
                 wait_for_writer(fifo).map_err(StageError::at("start"))?;
+                let back = fifo.try_clone().map_err(|error| StepError::new("dup", "exec.fifo", error))?;
+                return self.become_program(end).inspect_err(|error| tell_starter(&back, error));
             }
         }
-        if self.reaper { reaper::run(end, || self.program.exec()) } else { self.program.exec() }
+        self.become_program(end)
     }
     // ANCHOR_END: run
 
     /// Makes the new root, with all that is mounted in it, and swaps it for the host's.
-    fn enter_root(&mut self, in_user_namespace: bool) -> Result<(), StageError> {
+    fn enter_root(&mut self, end: &mut InitEnd, in_user_namespace: bool) -> Result<(), StageError> {
         let stage = StageError::at("rootfs");
         inside::private().map_err(&stage)?;
         let root = match &self.root {
-            Root::Directory(path) => attached(new_root::detached(path).map_err(&stage)?)?,
+            Root::Directory(path) => self.attached(new_root::detached(path).map_err(&stage)?)?,
             Root::Detached(mount) => {
-                attached(mount.try_clone().map_err(|error| StepError::new("dup", "rootfs", error))?)?
+                self.attached(mount.try_clone().map_err(|error| StepError::new("dup", "rootfs", error))?)?
             }
             Root::Overlay(overlay, target) => {
                 overlay.mount(target).map_err(|error| StageError::new("rootfs", &error, 125))?;
@@ -146,8 +153,34 @@ impl Init {
                 .and_then(|()| self.devices.confine(root.as_fd(), in_user_namespace))
                 .map_err(StageError::at("devices"))?;
         }
+        self.run_hooks(end)?;
         pivot_root::enter(root.as_fd())
             .map_err(|error| StageError::new("pivot_root", &error, error.exit_code()))
+    }
+
+    fn attached(&self, mount: OwnedFd) -> Result<OwnedFd, StageError> {
+        match self.hooks.as_ref().filter(|hooks| hooks.before_pivot()) {
+            Some(hooks) => new_root::attach_at(mount.as_fd(), &hooks.rootfs),
+            None => new_root::attach(mount.as_fd()),
+        }
+        .map_err(StageError::at("rootfs"))?;
+        Ok(mount)
+    }
+
+    /// The runtime process's hooks, and then this process's, while the old root can still be seen.
+    fn run_hooks(&self, end: &mut InitEnd) -> Result<(), StageError> {
+        let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.before_pivot()) else { return Ok(()) };
+        end.ready()?;
+        end.wait_to_proceed()?;
+        hooks.in_container().map_err(|error| StageError::new("hooks", &error, 125))
+    }
+
+    /// Becomes the program.
+    fn become_program(mut self, end: &mut InitEnd) -> Result<Infallible, StageError> {
+        if let Some(hooks) = &self.hooks {
+            hooks.before_program().map_err(|error| StageError::new("hooks", &error, 125))?;
+        }
+        if self.reaper { reaper::run(end, || self.program.exec()) } else { self.program.exec() }
     }
 
     fn names(&self) -> Result<(), StepError> {
@@ -184,11 +217,6 @@ impl Init {
     }
 }
 
-fn attached(mount: OwnedFd) -> Result<OwnedFd, StageError> {
-    new_root::attach(mount.as_fd()).map_err(StageError::at("rootfs"))?;
-    Ok(mount)
-}
-
 /// Waits until the runtime process has written to it.
 fn wait_at(gate: &OwnedFd) -> Result<(), StepError> {
     rustix::io::read(gate, &mut [0; 8]).map(drop).map_err(|errno| StepError::new("read", "eventfd", errno))
@@ -198,4 +226,19 @@ fn wait_at(gate: &OwnedFd) -> Result<(), StepError> {
 fn wait_for_writer(fifo: &OwnedFd) -> Result<(), StepError> {
     let read = fifo.try_clone().map(File::from).and_then(|mut fifo| fifo.read_exact(&mut [0]));
     read.map_err(|error| StepError::new("read", "exec.fifo", error))
+}
+
+/// Whoever wrote the byte waits until the FIFO is closed, and reads then what is in it: nothing, or this.
+fn tell_starter(fifo: &OwnedFd, error: &StageError) {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    // Where nobody hears it the status must do.
+    let _ = rustix::io::write(fifo, text.as_bytes());
 }

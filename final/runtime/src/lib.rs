@@ -9,6 +9,7 @@
 //! | `mounts`, `masked`, `devices` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices` | chapters 2 and 4 |
 //! | [`cgroups`], `resources`, [`systemd`] | `linux.cgroupsPath`, `linux.resources` | chapter 3 |
 //! | `stdio` | `process.terminal` | chapter 2 |
+//! | [`hooks`] | `hooks` | here |
 //! | `process`, [`capabilities`], [`seccomp`] | `process`, `linux.seccomp`, `linux.personality` | here |
 //! | `scheduler`, `memory_policy` | `scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy` | here |
 //! | `labels`, `sysctl` | `apparmorProfile`, `selinuxLabel`, `linux.mountLabel`, `linux.sysctl` | here |
@@ -48,6 +49,7 @@ pub mod seccomp;
 mod sysctl;
 
 pub mod exec;
+pub mod hooks;
 
 pub mod error;
 pub mod hints;

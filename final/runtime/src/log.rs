@@ -24,7 +24,6 @@ pub(crate) enum Format {
 }
 
 /// How bad it is, in logrus's words.
-#[allow(dead_code)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Level {
     Warning,
@@ -49,7 +48,6 @@ impl Log {
         Ok(Self { file, format })
     }
 
-    #[allow(dead_code)]
     /// What the caller is to know and no error; on standard error where there is no log.
     pub(crate) fn warn(&self, text: &str) {
         match &self.file {

@@ -109,7 +109,7 @@ fn main() -> ExitCode {
     };
     // As runc has it: what exec's command ended with could be 1 as well.
     let failed = if matches!(args.command, Command::Exec(_)) { 255 } else { 1 };
-    match dispatch(args) {
+    match dispatch(args, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(&log, &error, failed),
     }
@@ -130,7 +130,7 @@ fn fail(log: &log::Log, error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn dispatch(args: Args) -> anyhow::Result<u8> {
+fn dispatch(args: Args, log: &log::Log) -> anyhow::Result<u8> {
     if matches!(args.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         own_exe::protect()?;
     }
@@ -141,9 +141,9 @@ fn dispatch(args: Args) -> anyhow::Result<u8> {
         Global { systemd_cgroup: args.systemd_cgroup, needs_cgroup: args.rootless == Rootless::False };
     let store = state::Store::new(args.root);
     match args.command {
-        Command::Create(args) => create::create(&store, global, &args),
+        Command::Create(args) => create::create(&store, log, global, &args),
         Command::Start(args) => start::start(&store, &args),
-        Command::Run(args) => run::run(&store, global, &args),
+        Command::Run(args) => run::run(&store, log, global, &args),
         Command::Exec(args) => exec::exec(&store, &args),
         Command::State(args) => show::state(&store, &args),
         Command::List(args) => list::list(&store, &args),
@@ -153,7 +153,7 @@ fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Update(args) => update::update(&store, &args),
         Command::Events(args) => events::events(&store, &args),
         Command::Kill(args) => kill::kill(&store, &args),
-        Command::Delete(args) => delete::delete(&store, &args),
+        Command::Delete(args) => delete::delete(&store, log, &args),
         Command::Spec(args) => spec::spec(&args),
         Command::Features(_) => features::features(),
     }

@@ -123,7 +123,7 @@ fn refused(host: &Host) -> Outcome {
             config["linux"]["sysctl"] = json!({ "kernel.core_pattern": "x" });
         }),
         ("mounts", |config| super::bind(config, Path::new("/tmp"), "/proc/sys", &["bind"])),
-        ("hooks", |config| config["hooks"] = json!({ "prestart": [{ "path": "/bin/true" }] })),
+        ("hooks.prestart[0]", |config| config["hooks"] = json!({ "prestart": [{ "path": "true" }] })),
         ("linux.cgroupsPath", |config| config["linux"]["cgroupsPath"] = json!("../../x")),
         ("linux.namespaces", |config| config["linux"]["namespaces"] = json!([{ "type": "pid" }])),
     ];

@@ -16,10 +16,11 @@ use rustix::fs::{CWD, Mode, OFlags};
 use sampan_runtime::{Container, Create, Network, Options, Rootfs, Stdio, config};
 use step::step;
 
-use super::Global;
 use super::handover::{
     check_console, console_size, descriptors, send_pidfd, send_terminal, wants_terminal, window, write_pid,
 };
+use super::{Global, delete};
+use crate::log::Log;
 use crate::state::{FIFO, Record, Reserved, Store, start_time};
 
 /// `create [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] ID`
@@ -54,7 +55,7 @@ pub(crate) struct Args {
     pub(crate) id: String,
 }
 
-pub(crate) fn create(store: &Store, global: Global, args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn create(store: &Store, log: &Log, global: Global, args: &Args) -> anyhow::Result<u8> {
     let prepared = Prepared::new(store, global, args, true)?;
     let made = (|| {
         let fifo = make_fifo(&store.folder(&args.id)?.join(FIFO))?;
@@ -71,7 +72,7 @@ pub(crate) fn create(store: &Store, global: Global, args: &Args) -> anyhow::Resu
             }
         }
     })();
-    prepared.finish(store, args, made.map(drop))
+    prepared.finish(store, log, args, made.map(drop))
 }
 
 /// A container that can be made: its configuration is read, its id is taken.
@@ -180,6 +181,7 @@ impl Prepared {
     pub(super) fn finish(
         self,
         store: &Store,
+        log: &Log,
         args: &Args,
         outcome: anyhow::Result<()>,
     ) -> anyhow::Result<u8> {
@@ -190,7 +192,8 @@ impl Prepared {
             }
             Err(error) => {
                 // The first error is the one to tell.
-                let _ = store.remove(&args.id);
+                let record = store.read(&args.id).ok().filter(|record| record.pid > 0);
+                let _ = delete::forget(store, log, record.as_ref(), &args.id);
                 Err(error)
             }
         }

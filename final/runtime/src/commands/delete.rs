@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use nix::sys::signal::Signal;
+use sampan_runtime::hooks::{self, State};
 
 use super::kill::send;
+use crate::log::Log;
 use crate::state::{Record, Reserved, Status, Store};
 
 /// How long a killed process, or another command, may take.
@@ -23,12 +25,12 @@ pub(crate) struct Args {
     id: String,
 }
 
-pub(crate) fn delete(store: &Store, Args { force, id }: &Args) -> anyhow::Result<u8> {
+pub(crate) fn delete(store: &Store, log: &Log, Args { force, id }: &Args) -> anyhow::Result<u8> {
     if *force {
         if store.folder(id)?.is_dir() {
             let lock = take(store, id)?;
             let record = store.read(id).ok();
-            remove(store, id, record.as_ref(), lock)?;
+            remove(store, id, log, record.as_ref(), lock)?;
         }
         return Ok(0);
     }
@@ -42,7 +44,7 @@ pub(crate) fn delete(store: &Store, Args { force, id }: &Args) -> anyhow::Result
         ),
     }
     let lock = take(store, id)?;
-    remove(store, id, Some(&record), lock)?;
+    remove(store, id, log, Some(&record), lock)?;
     Ok(0)
 }
 
@@ -67,7 +69,7 @@ fn take(store: &Store, id: &str) -> anyhow::Result<Reserved> {
 }
 
 /// Parts that are gone already are no error.
-fn remove(store: &Store, id: &str, record: Option<&Record>, lock: Reserved) -> anyhow::Result<()> {
+fn remove(store: &Store, id: &str, log: &Log, record: Option<&Record>, lock: Reserved) -> anyhow::Result<()> {
     if let Some(record) = record {
         send(record, Signal::SIGKILL)?;
     }
@@ -80,8 +82,20 @@ fn remove(store: &Store, id: &str, record: Option<&Record>, lock: Reserved) -> a
     if let Some(record) = record {
         wait_until_stopped(record)?;
     }
-    store.remove(id)?;
+    forget(store, log, record, id)?;
     drop(lock);
+    Ok(())
+}
+
+/// Removes the state, and runs the poststop hooks of a container that was.
+pub(super) fn forget(store: &Store, log: &Log, record: Option<&Record>, id: &str) -> anyhow::Result<()> {
+    let spec = store.spec(id).ok();
+    store.remove(id)?;
+    if let (Some(record), Some(spec)) = (record, spec) {
+        for error in hooks::poststop(&spec, &State::new(id, &spec, &record.bundle)) {
+            log.warn(&error.to_string());
+        }
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! `run`: create and start in one, and stay in front of the container until it ends.
 
 use super::create::{self, Prepared};
-use super::{Global, foreground, start};
+use super::{Global, delete, foreground, start};
+use crate::log::Log;
 use crate::state::Store;
 
 /// `run [--detach] [create's flags] ID`
@@ -22,9 +23,9 @@ pub(crate) struct Args {
     create: create::Args,
 }
 
-pub(crate) fn run(store: &Store, global: Global, args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(store: &Store, log: &Log, global: Global, args: &Args) -> anyhow::Result<u8> {
     if args.detach {
-        create::create(store, global, &args.create)?;
+        create::create(store, log, global, &args.create)?;
         return start::start(store, &start::Args::of(&args.create.id));
     }
     let id = &args.create.id;
@@ -34,23 +35,25 @@ pub(crate) fn run(store: &Store, global: Global, args: &Args) -> anyhow::Result<
     // The init process begins with none blocked.
     foreground::block()?;
     let started = (|| {
-        let (mut container, _) = prepared.make(store, &args.create, None)?;
+        let (mut container, record) = prepared.make(store, &args.create, None)?;
         if let Err(error) = prepared.tell(&args.create, &mut container) {
             container.discard()?;
             return Err(error);
         }
-        Ok(container.start()?)
+        Ok((container.start()?, record))
     })();
-    let mut started = match started {
+    let (mut started, record) = match started {
         Ok(started) => started,
-        Err(error) => return prepared.finish(store, &args.create, Err(error)),
+        Err(error) => return prepared.finish(store, log, &args.create, Err(error)),
     };
-    prepared.finish(store, &args.create, Ok(()))?;
+    prepared.finish(store, log, &args.create, Ok(()))?;
+    let hooks = start::started(store, &record);
     let ended = foreground::attend(&mut started, terminal);
     let removed = started.remove();
     if !args.keep {
-        store.remove(id)?;
+        delete::forget(store, log, Some(&record), id)?;
     }
     removed?;
+    hooks?;
     Ok(ended?.exit_code())
 }

@@ -1,14 +1,18 @@
 //! `start`: let a created container run its command.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use sampan_runtime::hooks::{self, State};
 use step::step;
 
-use crate::state::{FIFO, Status, Store};
+use super::kill;
+use crate::state::{FIFO, Record, Status, Store};
 
 /// `start ID`
 #[derive(clap::Args)]
@@ -49,9 +53,31 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
     .run(|| fs::remove_file(&path))?;
     step("write", format_args!("{}", path.display()), "the init process wakes up, and becomes the program")
         .run(|| fifo.write_all(b"0"))?;
-    // Its end is closed by exec. That is soon, or it never comes.
-    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+    // Its end is closed by exec, or by an error, which lies in the FIFO then.
     let mut polled = [PollFd::new(&fifo, PollFlags::empty())];
-    poll(&mut polled, Some(&limit))?;
-    Ok(0)
+    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+    let mut error = String::new();
+    let again = format!("/proc/self/fd/{}", fifo.as_raw_fd());
+    let read = rustix::fs::open(&again, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    // Without /proc there is nothing to be learned.
+    if let Ok(read) = read {
+        let _ = File::from(read).read_to_string(&mut error);
+    }
+    if !error.is_empty() {
+        bail!("{error}");
+    }
+    started(store, &record)
+}
+
+/// poststart. Where it fails the container is ended.
+pub(super) fn started(store: &Store, record: &Record) -> anyhow::Result<u8> {
+    let spec = store.spec(&record.id)?;
+    let state = State::new(&record.id, &spec, &record.bundle);
+    match hooks::poststart(&spec, &state, record.pid) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            kill::send(record, Signal::SIGKILL)?;
+            Err(error.into())
+        }
+    }
 }
