@@ -98,17 +98,17 @@ fn ignore(context: &Path, dockerfile: &Path) -> Result<Ignore, Error> {
 /// A build that goes on.
 pub(crate) struct Builder<'a> {
     pub(crate) store: &'a Store,
-    runner: &'a dyn Runner,
+    pub(crate) runner: &'a dyn Runner,
     pub(crate) options: &'a BuildOptions,
     pub(crate) progress: &'a mut dyn FnMut(Progress<'_>),
     pub(crate) context: Rc<Tree>,
     pub(crate) ignore: Rc<Ignore>,
-    cache: Cache<'a>,
+    pub(crate) cache: Cache<'a>,
     /// What messages point into: the Dockerfile's name and text, or a trigger's.
-    source: (String, String),
-    escape: char,
+    pub(crate) source: (String, String),
+    pub(crate) escape: char,
     /// What ARG set above the first FROM.
-    globals: BTreeMap<String, Option<String>>,
+    pub(crate) globals: BTreeMap<String, Option<String>>,
     pub(crate) stages: Vec<Stage>,
 }
 
@@ -147,7 +147,7 @@ impl Builder<'_> {
             .ok_or_else(|| self.mistake(Finding::new(first, what, "FROM image AS name begins one")))
     }
 
-    fn carry_out(&mut self, instruction: &Instruction) -> Result<(), Error> {
+    pub(crate) fn carry_out(&mut self, instruction: &Instruction) -> Result<(), Error> {
         match &instruction.kind {
             Kind::From { image, name } => self.from(image, name.clone()),
             Kind::Arg(args) if self.stages.is_empty() => self.global(args),

@@ -226,7 +226,7 @@ impl Builder<'_> {
     }
 
     /// A path of the image from the root, without `.` and `..`; a relative one begins at the working directory.
-    fn absolute(&mut self, text: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn absolute(&mut self, text: &str) -> Result<PathBuf, Error> {
         let before = self.stage()?.config.working_dir().clone().unwrap_or_default();
         let mut path = PathBuf::from("/");
         for part in Path::new("/").join(before).join(text).components() {

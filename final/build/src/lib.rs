@@ -12,7 +12,7 @@
 //!
 //! In reading order: [`dockerfile`] (the parser), [`tree`] (paths in the context and in an image), [`pattern`] (wildcards and
 //! `.dockerignore`), `sources` and `layer` (COPY), `add` (archives), [`runner`] (RUN), `stage`, `cache`, [`builder`] (one
-//! instruction after another), [`progress`].
+//! instruction after another), [`changes`] (instructions without a Dockerfile), [`progress`].
 //!
 //! Not covered: here-documents, mounts and secrets of RUN, downloads of ADD, stages that are built side by side.
 
@@ -35,6 +35,7 @@ mod cache;
 mod stage;
 
 pub mod builder;
+pub mod changes;
 mod copy;
 mod settings;
 
@@ -42,6 +43,7 @@ pub mod error;
 pub mod progress;
 
 pub use builder::{BuildOptions, build};
+pub use changes::change;
 pub use error::Error;
 pub use progress::Progress;
 pub use runner::{Ran, Runner, Task};

@@ -55,6 +55,9 @@ pub enum Error {
     /// The control groups.
     #[error("{0}")]
     Cgroup(#[from] cgroups::Error),
+    /// A container's files.
+    #[error("{0}")]
+    Files(#[from] unionfs::Error),
     /// The terminal.
     #[error("{0}")]
     Namespaces(#[from] namespaces::Error),

@@ -7,6 +7,7 @@ use std::io::Read;
 use jiff::Timestamp;
 use oci_spec::image::{Arch, Config, History, ImageConfiguration, Os};
 
+use crate::registry::Platform;
 use crate::{DockerConfig, Error, Image, NewImage, Reference, Store};
 
 /// What is said of an imported image.
@@ -16,6 +17,8 @@ pub struct Import {
     pub comment: Option<String>,
     /// The command, the environment and so on.
     pub config: Config,
+    /// For which kind of machine it is; this one's where nothing is said.
+    pub platform: Option<Platform>,
 }
 
 impl Store {
@@ -38,20 +41,29 @@ impl Store {
         reference: Option<&Reference>,
         import: Import,
     ) -> Result<Image, Error> {
+        self.put_image(&self.import_new(archive, import)?, reference)
+    }
+
+    /// The same up to the image that is to be put into the store, so that more can be said of it before.
+    ///
+    /// # Errors
+    /// As for [`Store::import`].
+    pub fn import_new(&self, archive: impl Read, import: Import) -> Result<NewImage, Error> {
         let layer = self.add_layer(archive)?;
         let now = now();
         let mut history = History::default();
         history.set_created(Some(now.clone()));
         history.set_comment(import.comment);
+        let platform = import.platform.unwrap_or_default();
         let mut config = ImageConfiguration::default();
         config
             .set_created(Some(now))
-            .set_architecture(Arch::default())
-            .set_os(Os::Linux)
+            .set_architecture(Arch::from(platform.architecture()))
+            .set_os(Os::from(platform.os()))
+            .set_variant(platform.variant().map(str::to_owned))
             .set_config(Some(import.config))
             .set_history(Some(vec![history]));
-        let new = NewImage { config, docker: DockerConfig::default(), layers: vec![layer] };
-        self.put_image(&new, reference)
+        Ok(NewImage { config, docker: DockerConfig::default(), layers: vec![layer] })
     }
 }
 

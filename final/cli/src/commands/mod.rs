@@ -1,7 +1,10 @@
 //! The commands, one a file.
 
 mod build;
+mod commit;
+mod diff;
 mod exec;
+mod export;
 mod history;
 mod image;
 mod image_tree;
@@ -52,6 +55,12 @@ pub(crate) enum Command {
     Logout(login::Logout),
     /// Search Docker Hub, or list a registry
     Search(search::Search),
+    /// Write all files of a container into a tar archive
+    Export(export::Export),
+    /// Make an image of what a container changed
+    Commit(commit::Commit),
+    /// Show which files a container added (A), changed (C) and deleted (D)
+    Diff(diff::Diff),
     /// Show the steps that made an image
     History(history::History),
     /// Images
@@ -106,6 +115,9 @@ impl Command {
             Self::Login(command) => command.run(),
             Self::Logout(command) => command.run(),
             Self::Search(command) => command.run(),
+            Self::Export(command) => command.run(engine),
+            Self::Commit(command) => command.run(engine),
+            Self::Diff(command) => command.run(engine),
             Self::History(command) => command.run(engine),
             Self::Image(command) => command.run(engine),
             Self::System(command) => command.run(engine),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use sampan_engine::Engine;
 use sampan_image::Reference;
 use sampan_image::archive::{Form, Saved};
+use tempfile::NamedTempFile;
 
 /// Write images into an archive
 #[derive(Args)]
@@ -68,12 +69,7 @@ impl Save {
         };
         match &self.output {
             Some(path) => {
-                // Under another name until it is whole: what was there before is not lost to half an archive.
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                let file = tempfile::Builder::new()
-                    .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
-                    .tempfile_in(folder.unwrap_or(".".as_ref()))
-                    .with_context(|| format!("cannot write beside {}", path.display()))?;
+                let file = beside(path)?;
                 let mut out = BufWriter::with_capacity(1 << 17, file);
                 store.save(&images, form, &mut out)?;
                 out.flush()?;
@@ -96,8 +92,17 @@ fn repository(name: &str) -> Option<String> {
     (!last.contains([':', '@'])).then(|| reference.familiar_name())
 }
 
+/// A file beside the one that is to be, until it is whole: what was there before is not lost to half an archive.
+pub(super) fn beside(path: &Path) -> anyhow::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .tempfile_in(folder.unwrap_or(".".as_ref()))
+        .with_context(|| format!("cannot write beside {}", path.display()))
+}
+
 /// Standard output without the line buffer.
-fn stdout() -> io::Result<std::os::fd::OwnedFd> {
+pub(super) fn stdout() -> io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::AsFd as _;
     io::stdout().as_fd().try_clone_to_owned()
 }

@@ -4,8 +4,11 @@
 //! symbolic link `containers/NAME -> ID`: making it is the test whether the name is free, in one call, and finding a container
 //! by its name is reading a link.
 
+pub mod commit;
 pub mod create;
+pub mod diff;
 pub mod exec;
+pub mod export;
 pub mod list;
 pub mod logs;
 pub mod names;

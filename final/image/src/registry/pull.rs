@@ -73,6 +73,21 @@ impl FromStr for Platform {
 }
 
 impl Platform {
+    /// `linux`.
+    pub fn os(&self) -> &str {
+        &self.os
+    }
+
+    /// `amd64`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// `v8`, where the architecture has variants.
+    pub fn variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
     /// Whether an entry of an index is for it.
     pub(crate) fn fits(&self, entry: &Descriptor) -> bool {
         entry.platform().as_ref().is_some_and(|platform| {

@@ -88,6 +88,19 @@ impl Registries {
         Err(last.unwrap_or_else(|| Error::answer(domain, "it has no address")))
     }
 
+    /// What a URL names, as a stream; nobody's login is told to its host.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or what the server refuses.
+    pub fn fetch(&self, url: &str) -> Result<Box<dyn std::io::Read>, Error> {
+        let session = Session::new(self, url, None)?;
+        let (mut response, _) = session.send(Ask::get(url), &[])?;
+        if !response.status().is_success() {
+            return Err(session.refusal(url, &mut response));
+        }
+        Ok(Box::new(response.into_body().into_reader()))
+    }
+
     /// The connections to a host.
     pub(super) fn agent(&self, uri: &Uri) -> Result<Agent, Error> {
         let domain = http::host(uri);
