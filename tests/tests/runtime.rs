@@ -5,7 +5,9 @@ mod attributes;
 mod files;
 mod filters;
 mod hooks;
+mod fuzz;
 mod lifecycle;
+mod profile;
 mod turns;
 
 use std::error::Error;
@@ -28,8 +30,10 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(files::tests());
     tests.extend(filters::tests());
     tests.extend(hooks::tests());
+    tests.extend(fuzz::tests());
     tests.extend(lifecycle::tests());
     tests.extend(turns::tests());
+    tests.extend(profile::tests());
     tests
 }
 

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 /// How often a look-up that the kernel could not finish is tried again.
 const TRIES: u32 = 128;
 
+// ANCHOR: open
 /// Opens `path` as it is seen from inside `root`, as a place to do things to (`O_PATH`). `more` makes it stricter:
 /// `NO_SYMLINKS` for a path that must lie where it says.
 ///
@@ -31,6 +32,7 @@ pub fn open(root: BorrowedFd<'_>, path: &Path, more: ResolveFlags) -> rustix::io
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     again(|| rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how))
 }
+// ANCHOR_END: open
 
 fn again(mut attempt: impl FnMut() -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<OwnedFd> {
     for _ in 1..TRIES {

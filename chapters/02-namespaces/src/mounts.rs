@@ -216,6 +216,7 @@ fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> rustix::io::Result<(
     mount_setattr(tree, &attributes).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32))
 }
 
+// ANCHOR: place
 /// Puts a detached mount at its target under `root`; a directory on a directory, a file on a file.
 ///
 /// What confines a container is looked up below `/proc` and `/sys` later, and devices are made in `/dev`: so these lie where
@@ -231,6 +232,7 @@ fn place(root: BorrowedFd<'_>, detached: BorrowedFd<'_>, mount: &Mount) -> rusti
     }
     put(detached, target.as_fd())
 }
+// ANCHOR_END: place
 
 fn put(detached: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -29,6 +29,7 @@ pub struct Pair {
     pub slave: OwnedFd,
 }
 
+// ANCHOR: pair
 impl Pair {
     /// Makes a terminal in the devpts that is mounted at `/dev/pts`.
     ///
@@ -47,6 +48,7 @@ impl Pair {
         Ok(Self { master, slave })
     }
 }
+// ANCHOR_END: pair
 
 /// Makes `slave` the controlling terminal of a new session, and the standard descriptors of this process.
 ///

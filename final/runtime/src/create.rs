@@ -236,3 +236,6 @@ fn gate(network: &Network) -> Result<Option<OwnedFd>, Error> {
 fn copy(fd: &OwnedFd) -> Result<OwnedFd, Error> {
     Ok(fd.try_clone().map_err(|error| StepError::new("dup", "", error))?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,7 @@ impl Devices {
     }
 }
 
+// ANCHOR: node
 /// What is at `name` now must be the device that was asked for: an image may have put a link there, or a node with other numbers.
 fn node(
     parent: BorrowedFd<'_>,
@@ -128,6 +129,7 @@ fn node(
         FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
     if same { Ok(node) } else { Err(rustix::io::Errno::EXIST) }
 }
+// ANCHOR_END: node
 
 fn number(number: i64) -> Result<u32, StepError> {
     u32::try_from(number).map_err(|_| StepError::new("mknod", number, Errno::EINVAL))

@@ -137,6 +137,7 @@ impl Covers {
         }
     }
 
+    // ANCHOR: null
     fn null(&mut self, root: BorrowedFd<'_>) -> Result<BorrowedFd<'_>, StepError> {
         if self.null.is_none() {
             let fd = find(root, "/dev/null")?;
@@ -153,6 +154,7 @@ impl Covers {
         }
         Ok(held(&self.null))
     }
+    // ANCHOR_END: null
 }
 
 /// A tmpfs with nothing in it, mounted nowhere yet.

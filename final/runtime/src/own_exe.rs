@@ -52,6 +52,7 @@ pub fn readonly() -> Result<OwnedFd, StepError> {
     copied()
 }
 
+// ANCHOR: mounted
 fn mounted() -> Result<OwnedFd, StepError> {
     step(
         "open_tree",
@@ -65,6 +66,7 @@ fn mounted() -> Result<OwnedFd, StepError> {
         Ok::<_, rustix::io::Errno>(mount)
     })
 }
+// ANCHOR_END: mounted
 
 fn copied() -> Result<OwnedFd, StepError> {
     step(

@@ -33,6 +33,7 @@ pub(crate) fn open() -> Result<OwnedFd, StepError> {
     Err(StepError::new("fstatfs", "/proc is not the proc file system", Errno::ENODEV))
 }
 
+// ANCHOR: write
 /// Writes a file of proc, named below `/proc`, where that is mounted.
 ///
 /// # Errors
@@ -46,3 +47,4 @@ pub(crate) fn write(path: &Path, text: &str, why: &'static str) -> Result<(), St
         File::from(file).write_all(text.as_bytes())
     })
 }
+// ANCHOR_END: write

@@ -58,6 +58,7 @@ pub(crate) fn check(process: &Process) -> Result<(), Error> {
     Ok(())
 }
 
+// ANCHOR: keyring
 /// A session keyring of its own: what the caller's holds, keys of its file systems say, stays out.
 pub(crate) fn keyring() -> Result<(), StepError> {
     let joined =
@@ -70,6 +71,7 @@ pub(crate) fn keyring() -> Result<(), StepError> {
         other => other,
     }
 }
+// ANCHOR_END: keyring
 
 #[allow(unsafe_code)]
 fn join_keyring() -> Result<(), Errno> {
@@ -141,6 +143,7 @@ fn resource(typ: PosixRlimitType) -> Resource {
     }
 }
 
+// ANCHOR: working_directory
 /// Enters the working directory, and makes it where the image lacks it, as Docker does.
 pub(crate) fn working_directory(cwd: &Path) -> Result<(), StepError> {
     let named = |call: &'static str| move |errno| StepError::new(call, cwd.display(), errno);
@@ -161,6 +164,7 @@ pub(crate) fn working_directory(cwd: &Path) -> Result<(), StepError> {
         .run(|| fchdir(&directory))?;
     inside(std::env::current_dir()).map_err(|error| StepError::new("getcwd", cwd.display(), error))
 }
+// ANCHOR_END: working_directory
 
 /// Without a magic link here either: a directory that appears in this moment may be one.
 fn make(cwd: &Path) -> rustix::io::Result<()> {
@@ -215,6 +219,7 @@ pub(crate) fn no_new_privileges() -> Result<(), StepError> {
     .run(prctl::set_no_new_privs)
 }
 
+// ANCHOR: undumpable
 /// Takes this process out of the reach of others in its pid namespace, until exec: they may neither trace it nor open its
 /// `/proc/PID/exe` and descriptors, which are the host's.
 pub(crate) fn undumpable() -> Result<(), StepError> {
@@ -225,6 +230,7 @@ pub(crate) fn undumpable() -> Result<(), StepError> {
     )
     .run(|| prctl::set_dumpable(false))
 }
+// ANCHOR_END: undumpable
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,8 @@
 //! It is an *allow*-list all the same: what is allowed are the calls of [`super::calls`] without these, by name, and the answer to
 //! anything else is EPERM; a call newer than the table gets ENOSYS, so that a C library falls back to an older one.
 //!
-//! Facts: Docker's documentation "Seccomp security profiles for Docker"; capabilities(7).
+//! Facts: Docker's documentation "Seccomp security profiles for Docker", and its discussions of calls new in Linux 6.8 to 6.13 and of
+//! `AF_ALG`; capabilities(7). A test compares the list with that of Debian's Podman, and tells the differences.
 
 use std::collections::BTreeSet;
 
@@ -133,15 +134,23 @@ const WITH: &[(&[Capability], &[&str])] = &[
 ];
 
 /// Judged by their arguments.
-const BY_ARGUMENTS: &[&str] = &["clone", "clone3", "personality", "socket"];
+const BY_ARGUMENTS: &[&str] = &["clone", "clone3", "personality", "socket", "socketcall"];
 
 /// All `CLONE_NEW*` but the time namespace's, whose bit means something else to clone(2).
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// Personalities that change nothing of the security of the machine: none, Linux with 32-bit addresses and uname26, "tell me".
 const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
-/// The kernel's cryptography, and sockets to the hypervisor, which no network namespace separates.
-const AF_ALG: u64 = 38;
-const AF_VSOCK: u64 = 40;
+/// Which families of sockets: all but 38, the kernel's cryptography (`AF_ALG`, CVE-2026-31431), and 40, sockets to the hypervisor
+/// (`AF_VSOCK`), which no network namespace separates. A filter sees 64 bits and the kernel takes 32, so "greater than 40" would
+/// let 38 pass with a bit set high up: above 40 there are masks, which fix all 64. There are none above 45 yet.
+const FAMILIES: [(LinuxSeccompOperator, u64, u64); 6] = [
+    (LinuxSeccompOperator::ScmpCmpLt, 38, 0),
+    (LinuxSeccompOperator::ScmpCmpEq, 39, 0),
+    (LinuxSeccompOperator::ScmpCmpEq, 41, 0),
+    (LinuxSeccompOperator::ScmpCmpMaskedEq, !0x1, 42),
+    (LinuxSeccompOperator::ScmpCmpMaskedEq, !0x3, 44),
+    (LinuxSeccompOperator::ScmpCmpMaskedEq, !0xf, 48),
+];
 
 /// The filter for a container that has these capabilities in its bounding set.
 pub fn docker_default(capabilities: &Capabilities) -> LinuxSeccomp {
@@ -158,26 +167,22 @@ pub fn docker_default(capabilities: &Capabilities) -> LinuxSeccomp {
         }
     }
     let allowed: Vec<_> = allowed.into_iter().collect();
-    let mut rules = vec![allow(&allowed, None)];
+    let mut rules = vec![allow(&allowed)];
     if capabilities.contains(&Capability::SysAdmin) {
-        rules.push(allow(&["clone", "clone3"], None));
+        rules.push(allow(&["clone", "clone3"]));
     } else {
-        rules.push(allow(&["clone"], Some((LinuxSeccompOperator::ScmpCmpMaskedEq, NEW_NAMESPACES))));
-        // Its flags lie behind a pointer. ENOSYS makes C libraries use clone.
-        let mut clone3 = allow(&["clone3"], None);
-        clone3.set_action(LinuxSeccompAction::ScmpActErrno).set_errno_ret(u32::try_from(libc::ENOSYS).ok());
-        rules.push(clone3);
+        rules.push(first("clone", LinuxSeccompOperator::ScmpCmpMaskedEq, NEW_NAMESPACES, 0));
+        // Its flags lie behind a pointer.
+        rules.push(absent("clone3"));
     }
     for personality in PERSONALITIES {
-        rules.push(allow(&["personality"], Some((LinuxSeccompOperator::ScmpCmpEq, personality))));
+        rules.push(first("personality", LinuxSeccompOperator::ScmpCmpEq, personality, 0));
     }
-    for family in [
-        (LinuxSeccompOperator::ScmpCmpLt, AF_ALG),
-        (LinuxSeccompOperator::ScmpCmpEq, AF_ALG + 1),
-        (LinuxSeccompOperator::ScmpCmpGt, AF_VSOCK),
-    ] {
-        rules.push(allow(&["socket"], Some(family)));
+    for (op, value, value_two) in FAMILIES {
+        rules.push(first("socket", op, value, value_two));
     }
+    // 32-bit PCs: the one call that hides all of a socket's arguments behind a pointer.
+    rules.push(absent("socketcall"));
     let mut seccomp = LinuxSeccomp::default();
     seccomp
         .set_default_action(LinuxSeccompAction::ScmpActErrno)
@@ -195,16 +200,27 @@ fn architectures() -> Vec<Arch> {
     }
 }
 
-/// A rule that allows these calls, where a test of the first argument is given only if it holds. (`MaskedEq` compares with 0.)
-fn allow(names: &[&str], first: Option<(LinuxSeccompOperator, u64)>) -> LinuxSyscall {
+/// A rule that allows these calls.
+fn allow(names: &[&str]) -> LinuxSyscall {
     let mut rule = LinuxSyscall::default();
     rule.set_names(names.iter().map(|name| (*name).to_owned()).collect())
         .set_action(LinuxSeccompAction::ScmpActAllow);
-    if let Some((op, value)) = first {
-        // The builder has a default for each field, so it cannot fail.
-        let argument =
-            LinuxSeccompArgBuilder::default().index(0usize).value(value).value_two(0u64).op(op).build();
-        rule.set_args(Some(vec![argument.unwrap_or_default()]));
-    }
+    rule
+}
+
+/// A rule that allows this call where its first argument stands this test. (`MaskedEq`: the mask, and what is left under it.)
+fn first(name: &str, op: LinuxSeccompOperator, value: u64, value_two: u64) -> LinuxSyscall {
+    let argument =
+        LinuxSeccompArgBuilder::default().index(0usize).value(value).value_two(value_two).op(op).build();
+    let mut rule = allow(&[name]);
+    // The builder has a default for each field, so it cannot fail.
+    rule.set_args(Some(vec![argument.unwrap_or_default()]));
+    rule
+}
+
+/// A rule that answers that there is no such call: C libraries then use an older one, which can be judged.
+fn absent(name: &str) -> LinuxSyscall {
+    let mut rule = allow(&[name]);
+    rule.set_action(LinuxSeccompAction::ScmpActErrno).set_errno_ret(u32::try_from(libc::ENOSYS).ok());
     rule
 }

@@ -176,7 +176,9 @@ fn exec_is_hunted(host: &Host) -> Outcome {
     assert!(found["seen"].as_u64().is_some_and(|seen| seen > 0), "{found} in {rounds} rounds");
     assert_eq!(found["taken"], json!([]), "{rounds} rounds");
     // Somebody of the same name who is not marked is taken.
-    let text = format!("cp /bin/sleep /tmp/{BIN}; /tmp/{BIN} 9 & exec /kit/probe hunt 300 {BIN}");
+    let text = format!(
+        "cp /kit/probe /tmp/{BIN}; /tmp/{BIN} hunt 2000 nobody > /dev/null & exec /kit/probe hunt 500 {BIN}"
+    );
     let control = script(host, &text, |config| config["linux"]["seccomp"] = json!(null))?;
     assert!(control.stdout.contains("\"trace\""), "{control:?}");
     Ok(())
