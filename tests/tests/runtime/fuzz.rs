@@ -131,7 +131,9 @@ fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
     }
     match value {
         Value::Object(map) => {
-            map.iter().for_each(|(name, value)| pointers(value, &format!("{at}/{name}"), all))
+            for (name, value) in map {
+                pointers(value, &format!("{at}/{name}"), all);
+            }
         }
         Value::Array(list) => {
             list.iter()

@@ -18,10 +18,11 @@ fn planned(text: &[u8]) -> Result<(), String> {
     refuse_unsupported(&spec, linux).map_err(told)?;
     let namespaces = Namespaces::new(linux).map_err(told)?;
     sysctl::plan(linux, &namespaces).map_err(told)?;
-    let around = crate::program::Around::default();
+    let around = Around::default();
     Program::new(process, linux, &around).map_err(told)?;
     mounts::plan(&spec, Path::new("/bundle"), &namespaces, None).map_err(told)?;
-    let _ = Devices::new(linux);
+    crate::resources::limits(linux.resources().as_ref()).map_err(told)?;
+    let _ = Devices::new(linux, None);
     Ok(())
 }
 
@@ -127,7 +128,7 @@ fn change(config: &mut Value, at: &str, how: u8, with: Value) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_configuration_that_was_changed_is_planned_or_refused(
