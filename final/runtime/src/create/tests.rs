@@ -18,9 +18,11 @@ fn planned(text: &[u8]) -> Result<(), String> {
     refuse_unsupported(&spec, linux).map_err(told)?;
     let namespaces = Namespaces::new(linux).map_err(told)?;
     sysctl::plan(linux, &namespaces).map_err(told)?;
-    let around = Around::default();
+    let (status, bundle) = (oci_spec::runtime::ContainerState::Creating, Path::new("/bundle"));
+    let about = crate::program::About { id: "x", status, bundle, spec: &spec };
+    let around = Around { about, die_with_parent: true, keep_keyring: false, preserve_fds: 0 };
     Program::new(process, linux, &around).map_err(told)?;
-    mounts::plan(&spec, Path::new("/bundle"), &namespaces, None).map_err(told)?;
+    mounts::plan(&spec, bundle, &namespaces, None).map_err(told)?;
     crate::resources::limits(linux.resources().as_ref()).map_err(told)?;
     let _ = Devices::new(linux, None);
     Ok(())
