@@ -15,11 +15,11 @@ fn planned(text: &[u8]) -> Result<(), String> {
     let told = |error: Error| error.to_string();
     let linux = spec.linux().as_ref().ok_or("no linux")?;
     let process = spec.process().as_ref().ok_or("no process")?;
-    refuse_unsupported(&spec, linux).map_err(told)?;
+    refuse_unsupported(linux).map_err(told)?;
     let namespaces = Namespaces::new(linux).map_err(told)?;
     sysctl::plan(linux, &namespaces).map_err(told)?;
-    let (status, bundle) = (oci_spec::runtime::ContainerState::Creating, Path::new("/bundle"));
-    let about = crate::program::About { id: "x", status, bundle, spec: &spec };
+    let (status, bundle) = (ContainerState::Creating, Path::new("/bundle"));
+    let about = About { id: "x", status, bundle, spec: &spec };
     let around = Around { about, die_with_parent: true, keep_keyring: false, preserve_fds: 0 };
     Program::new(process, linux, &around).map_err(told)?;
     mounts::plan(&spec, bundle, &namespaces, None).map_err(told)?;
