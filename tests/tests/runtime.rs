@@ -7,6 +7,8 @@ mod filters;
 mod fuzz;
 mod hooks;
 mod lifecycle;
+mod mounts;
+mod paths;
 mod profile;
 mod turns;
 
@@ -32,6 +34,8 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(hooks::tests());
     tests.extend(fuzz::tests());
     tests.extend(lifecycle::tests());
+    tests.extend(mounts::tests());
+    tests.extend(paths::tests());
     tests.extend(turns::tests());
     tests.extend(profile::tests());
     tests

@@ -8,13 +8,15 @@
 //!
 //! See mknod(2), null(4), random(4), tty(4), pts(4); OCI: config-linux.md, default devices.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, makedev, mknodat, symlinkat};
+use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, makedev, mknodat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 use step::{StepError, step};
 
-use crate::mounts;
+use crate::{mount_point, mounts};
 
 /// Name and numbers, as drivers/char/mem.c and tty_io.c have them.
 const NODES: [(&str, u32, u32); 6] =
@@ -35,8 +37,8 @@ const LINKS: [(&str, &str); 5] = [
 /// # Errors
 /// The step that failed.
 pub fn create(root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
-    let dev =
-        mounts::resolve(root, Path::new("/dev")).map_err(|errno| StepError::new("openat2", "/dev", errno))?;
+    let dev = mount_point::resolve(root, Path::new("/dev"))
+        .map_err(|errno| StepError::new("openat2", "/dev", errno))?;
     for (name, major, minor) in NODES {
         if in_user_namespace {
             let host = PathBuf::from("/dev").join(name);
@@ -64,4 +66,36 @@ pub fn create(root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepE
             .run(|| symlinkat(target, &dev, name))?;
     }
     Ok(())
+}
+
+/// Binds the host's device node `path` at the same place under the new root, where no node can be made. It must be the
+/// `kind` of device with the numbers `device`; where the new root has it already nothing is done.
+///
+/// # Errors
+/// The step that failed; ENODEV where the host has another device there.
+pub fn borrow(root: BorrowedFd<'_>, path: &Path, kind: FileType, device: Dev) -> Result<(), StepError> {
+    let is_it = |node: BorrowedFd<'_>| {
+        let stat = rustix::fs::fstat(node)?;
+        Ok::<_, Errno>(FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == device)
+    };
+    step(
+        "mount",
+        format_args!("--bind {}", path.display()),
+        "in a user namespace nobody makes devices: borrow the host's",
+    )
+    .run(|| {
+        if let Ok(there) = mount_point::resolve(root, path)
+            && is_it(there.as_fd())?
+        {
+            return Ok(());
+        }
+        let node = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        if !is_it(node.as_fd())? {
+            return Err(Errno::NODEV);
+        }
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let copy = open_tree(node.as_fd(), "", flags)?;
+        mounts::attach(copy.as_fd(), mount_point::resolve_or_make(root, path, false)?.as_fd())
+    })
 }

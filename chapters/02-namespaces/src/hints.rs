@@ -44,7 +44,7 @@ pub const HINTS: &[Hint] = &[
     Hint {
         step: "mount_setattr MOUNT_ATTR_IDMAP",
         errno: Errno::EPERM,
-        advice: "the rootfs is shown under other ids already, or its file system belongs to another user namespace: copy it to a disk, or use `--share user`",
+        advice: "the rootfs is shown under other ids already, or its file system belongs to another user namespace, as for every ordinary user: copy it to a disk, run it as root, or use `--share user`",
         page: IDS,
     },
     Hint {
@@ -75,6 +75,48 @@ pub const HINTS: &[Hint] = &[
         step: "mount sysfs",
         errno: Errno::EPERM,
         advice: "the host's /sys is covered in part, as in a container of Docker's, and the kernel gives no fuller view: use `--share network`, or run it outside that container",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount --bind /dev",
+        errno: Errno::ENODEV,
+        advice: "the host's node has other numbers than were asked for, and in a user namespace no other can be made: ask for the host's, or leave it out",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount --bind /dev",
+        errno: Errno::ENOENT,
+        advice: "the host has no such device, and in a user namespace none can be made: leave it out, or run it as root",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount --bind",
+        errno: Errno::EINVAL,
+        advice: "something is mounted beneath it that may not be shown without it: bind it with all beneath (`rbind`)",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount --bind",
+        errno: Errno::EPERM,
+        advice: "the host has set an attribute on that mount (read-only, nosuid, how access times are kept) that nobody in a user namespace may change: do not ask for another",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount",
+        errno: Errno::EISDIR,
+        advice: "a file is mounted on a file alone: name another place, or remove the directory",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount",
+        errno: Errno::EINVAL,
+        advice: "the kernel does not take one of the options: its words, if any, stand above",
+        page: MOUNTS,
+    },
+    Hint {
+        step: "mount_setattr MOUNT_ATTR_IDMAP",
+        errno: Errno::EINVAL,
+        advice: "the file system cannot show owners under other ids: those on disks, tmpfs and overlay can",
         page: MOUNTS,
     },
     Hint {

@@ -27,10 +27,21 @@ const TRIES: u32 = 128;
 /// # Errors
 /// As openat2(2); EAGAIN where somebody keeps on moving directories.
 pub fn open(root: BorrowedFd<'_>, path: &Path, more: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    open_as(root, path, OFlags::empty(), more)
+}
+
+/// The same, with `flags`: `DIRECTORY`, where anything else is no use, and `NOFOLLOW`, for a link itself.
+pub(crate) fn open_as(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    more: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     // With `RESOLVE_IN_ROOT` a leading slash is the root too, but the descriptor alone is told by a dot.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-    again(|| rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how))
+    let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
+    again(|| rustix::fs::openat2(root, path, flags, Mode::empty(), how))
 }
 // ANCHOR_END: open
 

@@ -6,13 +6,15 @@
 //! chapter 3 stops those.
 //!
 //! In reading order, the clone: [`kind`], [`protocol`], [`mod@spawn`], [`created`], [`init_end`], [`id_maps`]. What the init process
-//! does: [`inside`], [`new_root`], [`mounts`], [`devices`], [`pivot_root`], [`hostname`], [`reaper`]. What the runtime process
+//! does: [`inside`], [`new_root`], [`mounts`], [`mount_point`], [`devices`], [`pivot_root`], [`hostname`], [`reaper`]. What the runtime process
 //! does meanwhile: [`plan`], [`terminal`], [`foreground`]. And a second process in it: [`mod@join`].
 //!
 //! Beyond this chapter, for the engine: [`Config::into_cgroup`] and [`Rootfs::Mounted`] (chapters 3 and 4), [`Join`] with a single
 //! namespace's descriptor, [`TimeOffset`], [`mounts::Source::Detached`], [`Created::wait_ready`], [`Created::release`].
 //!
-//! Beyond this chapter: [`files_of_ids`], [`in_root`].
+//! Beyond this chapter: [`files_of_ids`], [`in_root`]; and what mounts can be asked for besides: [`attributes`], [`file_system`],
+//! [`mapped_ids`], [`copy_up`], [`mount_more`]. Where a root cannot be
+//! swapped: [`no_pivot`].
 //!
 //! Beside the story: [`stage`], [`table`], [`error`], [`hints`].
 
@@ -29,6 +31,7 @@ pub mod stage;
 pub mod devices;
 pub mod hostname;
 pub mod inside;
+pub mod mount_point;
 pub mod mounts;
 pub mod new_root;
 pub mod pivot_root;
@@ -43,6 +46,13 @@ pub mod plan;
 
 pub mod files_of_ids;
 pub mod in_root;
+
+pub mod attributes;
+pub mod copy_up;
+pub mod file_system;
+pub mod mapped_ids;
+pub mod mount_more;
+pub mod no_pivot;
 
 pub mod error;
 pub mod hints;

@@ -9,24 +9,27 @@
 //! host, the host's mount is bound instead; 2. proc and sysfs only where the host's are not covered in part (as they are in an
 //! ordinary Docker container); 3. group 5 (`tty`) can be named only where it is mapped.
 //!
-//! A target's path is followed with openat2(2) `RESOLVE_IN_ROOT`: a rootfs in which `/dev` is a link to `/etc` is somebody's
-//! attack, and the link is then followed inside the new root.
+//! How a target is found, and made, in a root file system that may be hostile: [`crate::mount_point`]. What a mount can be asked
+//! for besides: [`More`].
 //!
-//! See fsopen(2), fsconfig(2), fsmount(2), proc(5), sysfs(5), tmpfs(5), mq_overview(7), openat2(2).
+//! See fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2), proc(5), sysfs(5), tmpfs(5), mq_overview(7).
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use nix::errno::Errno;
+use rustix::fs::{CWD, FileType};
 pub use rustix::mount::MountAttrFlags;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use step::{StepError, step};
 
-use crate::syscalls::{MountAttributes, mount_setattr};
-use crate::{Kind, in_root};
+pub use crate::attributes::{Change, Propagation};
+use crate::file_system::{Refusal, new_instance};
+pub use crate::mount_more::{Covered, More, open_propagating};
+use crate::mount_more::{like_covered, remount};
+use crate::mount_point::{kind, resolve_or_make, without_links};
+use crate::{Kind, copy_up, in_root};
 
 /// What is mounted.
 #[derive(Debug)]
@@ -49,6 +52,11 @@ pub enum Source {
     },
     /// A mount that the runtime process detached: see [`crate::new_root::detached`].
     Detached(OwnedFd),
+    /// What is mounted there already: it gets other options.
+    Remount {
+        /// The file system's own options.
+        data: String,
+    },
 }
 
 /// A mount to be made.
@@ -62,18 +70,20 @@ pub struct Mount {
     pub flags: MountAttrFlags,
     /// For `--explain`.
     pub why: &'static str,
+    /// What few mounts are asked for.
+    pub more: More,
 }
 
 impl Mount {
     fn new(fstype: &str, target: &str, data: &str, flags: MountAttrFlags, why: &'static str) -> Self {
         let source = Source::New { fstype: fstype.into(), source: fstype.into(), data: data.into() };
-        Self { source, target: target.into(), flags, why }
+        Self { source, target: target.into(), flags, why, more: More::default() }
     }
 
     /// The host's own mount of that name, where it cannot be another.
     fn of_host(target: &str, flags: MountAttrFlags, why: &'static str) -> Self {
         let source = Source::Bind { path: target.into(), recursive: true };
-        Self { source, target: target.into(), flags, why }
+        Self { source, target: target.into(), flags, why, more: More::default() }
     }
 }
 
@@ -149,71 +159,75 @@ fn shared_memory(own: bool) -> Vec<Mount> {
 /// Makes the mounts under the new root, in their order. No path leaves `root`, whatever links lie there.
 ///
 /// # Errors
-/// The step that failed.
+/// The step that failed, with what the kernel said of it besides its number.
 // ANCHOR: apply
 pub fn apply(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), StepError> {
     for mount in mounts {
-        step("mount", format_args!("{}", Told(mount)), mount.why).run(|| {
-            let made;
-            let detached = match &mount.source {
-                Source::New { fstype, source, data } => {
-                    made = new_instance(fstype, source, data, mount.flags)?;
-                    made.as_fd()
-                }
-                Source::Bind { path, recursive } => {
-                    made = bound(path, *recursive, mount.flags)?;
-                    made.as_fd()
-                }
-                Source::Detached(tree) => {
-                    restrict(tree.as_fd(), mount.flags)?;
-                    tree.as_fd()
-                }
-            };
-            place(root, detached, mount)
-        })?;
+        let said = RefCell::new(String::new());
+        let made = step("mount", format_args!("{}", Told(mount)), mount.why).run(|| {
+            make(root, mount).map_err(|refusal| {
+                said.replace(refusal.said);
+                refusal.errno
+            })
+        });
+        made.map_err(|error| with_words(error, &said.take()))?;
     }
     Ok(())
 }
+
+fn make(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refusal> {
+    let made;
+    let detached = match &mount.source {
+        Source::New { fstype, source, data } => {
+            let data = &*like_covered(root, mount, data)?;
+            made = new_instance(fstype, source, data, mount.flags)?;
+            made.as_fd()
+        }
+        Source::Bind { path, recursive } => {
+            made = cloned(path, *recursive)?;
+            restrict(made.as_fd(), mount.flags)?;
+            made.as_fd()
+        }
+        Source::Detached(tree) => {
+            restrict(tree.as_fd(), mount.flags)?;
+            tree.as_fd()
+        }
+        Source::Remount { data } => return remount(root, mount, data),
+    };
+    if let Covered::Copied { dress } = mount.more.covered
+        && let Some(covered) = copy_up::source(root, &mount.target)?
+    {
+        copy_up::copy_up(covered.as_fd(), detached, dress)?;
+    }
+    for change in &mount.more.changes {
+        change.apply(detached)?;
+    }
+    place(root, detached, mount)
+}
 // ANCHOR_END: apply
+
+/// A copy of the mount at `path`, part of no mount table; `recursive`: and of those beneath it.
+///
+/// # Errors
+/// As open_tree(2).
+pub fn cloned(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    how.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(CWD, path, how)
+}
 
 /// Binds one file or directory of the host at `target`.
 pub(crate) fn bind(root: BorrowedFd<'_>, path: &Path, target: &Path) -> rustix::io::Result<()> {
-    let detached = bound(path, false, MountAttrFlags::empty())?;
-    put(detached.as_fd(), resolve_or_make(root, target, false, ResolveFlags::empty())?.as_fd())
+    let detached = cloned(path, false)?;
+    let target = resolve_or_make(root, target, kind(&detached)? == FileType::Directory)?;
+    attach(detached.as_fd(), target.as_fd())
 }
 
-fn new_instance(
-    fstype: &str,
-    source: &str,
-    data: &str,
-    flags: MountAttrFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", source)?;
-    for option in data.split(',').filter(|option| !option.is_empty()) {
-        match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
-            None => fsconfig_set_flag(context.as_fd(), option)?,
-        }
-    }
-    fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)
-}
-
-fn bound(path: &Path, recursive: bool, flags: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
-    let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    how.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    let tree = open_tree(CWD, path, how)?;
-    restrict(tree.as_fd(), flags)?;
-    Ok(tree)
-}
-
-fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> rustix::io::Result<()> {
+fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> Result<(), Errno> {
     if flags.is_empty() {
         return Ok(());
     }
-    let attributes = MountAttributes { set: u64::from(flags.bits()), ..Default::default() };
-    mount_setattr(tree, &attributes).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32))
+    Change { set: flags, recursive: true, ..Change::default() }.apply(tree)
 }
 
 // ANCHOR: place
@@ -222,52 +236,53 @@ fn restrict(tree: BorrowedFd<'_>, flags: MountAttrFlags) -> rustix::io::Result<(
 /// What confines a container is looked up below `/proc` and `/sys` later, and devices are made in `/dev`: so these lie where
 /// their paths say, for a link there could be turned in between (CVE-2019-19921, CVE-2023-27561). And nothing else is put on proc
 /// by a link that leads there (CVE-2019-16884).
-fn place(root: BorrowedFd<'_>, detached: BorrowedFd<'_>, mount: &Mount) -> rustix::io::Result<()> {
-    let directory = FileType::from_raw_mode(rustix::fs::fstat(detached)?.st_mode).is_dir();
+fn place(root: BorrowedFd<'_>, detached: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refusal> {
+    // An instance's root is a directory, always.
+    let directory = matches!(mount.source, Source::New { .. }) || kind(detached)? == FileType::Directory;
     let straight = ["/proc", "/sys", "/dev"].iter().any(|path| mount.target == Path::new(path));
-    let links = if straight { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
-    let target = resolve_or_make(root, &mount.target, directory, links)?;
-    if !mount.target.starts_with("/proc") && in_root::on_proc(target.as_fd())? {
-        return Err(rustix::io::Errno::LOOP);
+    let found = if straight {
+        without_links(root, &mount.target, directory).map_err(linked)?
+    } else {
+        resolve_or_make(root, &mount.target, directory)?
+    };
+    if !mount.target.starts_with("/proc") && in_root::on_proc(found.as_fd())? {
+        return Err(refused(
+            Errno::ELOOP,
+            "a link leads into proc, and what confines the container would be covered",
+        ));
     }
-    put(detached, target.as_fd())
+    if !directory && kind(&found)? == FileType::Directory {
+        return Err(refused(Errno::EISDIR, "the source is a file, and a directory is there"));
+    }
+    Ok(attach(detached, found.as_fd())?)
 }
 // ANCHOR_END: place
 
-fn put(detached: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// Puts a detached mount on what is open.
+pub(crate) fn attach(detached: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(detached, "", target, "", flags)
 }
 
-/// Opens `path` as it is seen from inside `root`.
-pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    in_root::open(root, path, ResolveFlags::empty())
+fn linked(errno: rustix::io::Errno) -> Refusal {
+    if errno == rustix::io::Errno::LOOP {
+        return refused(Errno::ELOOP, "it must be an ordinary directory, to which no link leads");
+    }
+    errno.into()
 }
 
-fn resolve_or_make(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    directory: bool,
-    links: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    match in_root::open(root, path, links) {
-        Err(rustix::io::Errno::NOENT) => {}
-        Ok(there) if directory && !FileType::from_raw_mode(rustix::fs::fstat(&there)?.st_mode).is_dir() => {
-            return Err(rustix::io::Errno::NOTDIR);
+fn refused(errno: Errno, said: &str) -> Refusal {
+    Refusal { errno, said: said.to_owned() }
+}
+
+/// The same error, and the words.
+fn with_words(error: StepError, said: &str) -> StepError {
+    match error.errno() {
+        Some(errno) if !said.is_empty() => {
+            StepError::new("mount", format_args!("{}: {said}", error.operands()), errno)
         }
-        other => return other,
+        _ => error,
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(rustix::io::Errno::NOENT);
-    };
-    let parent = resolve_or_make(root, parent, true, links)?;
-    if directory {
-        rustix::fs::mkdirat(&parent, name, Mode::from(0o755))?;
-    } else {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        drop(rustix::fs::openat(&parent, name, flags, Mode::from(0o644))?);
-    }
-    in_root::open(root, path, links)
 }
 
 /// `proc on /proc`, as mount(8) prints it.
@@ -281,6 +296,7 @@ impl std::fmt::Display for Told<'_> {
             Source::New { fstype, data, .. } => write!(f, "{fstype} on {target} ({data})"),
             Source::Bind { path, .. } => write!(f, "--bind {} on {target}", path.display()),
             Source::Detached(_) => write!(f, "--bind on {target}"),
+            Source::Remount { data } => write!(f, "-o remount,{data} {target}"),
         }
     }
 }
@@ -288,8 +304,6 @@ impl std::fmt::Display for Told<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const FREE: ResolveFlags = ResolveFlags::empty();
 
     fn told(new: &[Kind], tty: bool) -> Vec<String> {
         container_mounts(new, tty).iter().map(|mount| Told(mount).to_string()).collect()
@@ -332,24 +346,5 @@ mod tests {
             let sys = mounts.iter().find(|mount| mount.target == Path::new("/sys")).unwrap();
             assert!(sys.flags.contains(MountAttrFlags::MOUNT_ATTR_RDONLY));
         }
-    }
-
-    #[test]
-    fn a_link_in_a_rootfs_leads_nowhere_outside() {
-        let rootfs = std::env::temp_dir().join(format!("sampan-{}-mounts", std::process::id()));
-        std::fs::create_dir_all(rootfs.join("inner")).unwrap();
-        std::os::unix::fs::symlink("/inner", rootfs.join("abs")).unwrap();
-        std::os::unix::fs::symlink("../../../../etc", rootfs.join("rel")).unwrap();
-        let root = mounted(&rootfs);
-        resolve_or_make(root.as_fd(), Path::new("/abs/made"), true, FREE).unwrap();
-        resolve_or_make(root.as_fd(), Path::new("/a/b/file"), false, FREE).unwrap();
-        let climbed = resolve_or_make(root.as_fd(), Path::new("/rel/passwd"), false, FREE);
-        assert!(rootfs.join("inner/made").is_dir() && rootfs.join("a/b/file").is_file());
-        assert!(climbed.is_err());
-        std::fs::remove_dir_all(&rootfs).unwrap();
-    }
-
-    fn mounted(path: &Path) -> OwnedFd {
-        crate::new_root::mounted(path).unwrap()
     }
 }

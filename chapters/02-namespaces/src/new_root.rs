@@ -26,16 +26,7 @@ use crate::syscalls::{MountAttributes, mount_setattr};
 /// The step that failed.
 // ANCHOR: new_root
 pub fn detached(path: &Path) -> Result<OwnedFd, StepError> {
-    let mount = step(
-        "open_tree",
-        format_args!("{} OPEN_TREE_CLONE|AT_RECURSIVE", path.display()),
-        "pivot_root takes a mount: make one of this directory",
-    )
-    .run(|| {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-        open_tree(CWD, path, flags)
-    })?;
+    let mount = cloned(path)?;
     step(
         "mount_setattr",
         format_args!("MS_PRIVATE {}", path.display()),
@@ -45,6 +36,19 @@ pub fn detached(path: &Path) -> Result<OwnedFd, StepError> {
         mount_setattr(mount.as_fd(), &MountAttributes { propagation: libc::MS_PRIVATE, ..Default::default() })
     })?;
     Ok(mount)
+}
+
+fn cloned(path: &Path) -> Result<OwnedFd, StepError> {
+    step(
+        "open_tree",
+        format_args!("{} OPEN_TREE_CLONE|AT_RECURSIVE", path.display()),
+        "pivot_root takes a mount: make one of this directory",
+    )
+    .run(|| {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        open_tree(CWD, path, flags)
+    })
 }
 
 /// Puts a [`detached`] mount over `/` of this mount namespace, from where pivot_root takes it.
@@ -72,6 +76,24 @@ pub fn attach_at(mount: BorrowedFd<'_>, path: &Path) -> Result<(), StepError> {
         "where the hooks of the container will look for its root",
     )
     .run(|| move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+/// As [`detached`], but what the host mounts beneath the directory later appears in the new root too, and never the other way
+/// around. To be called while this mount namespace still hears of the host's mounts: before [`crate::inside::private`].
+///
+/// # Errors
+/// The step that failed.
+pub fn detached_slave(path: &Path) -> Result<OwnedFd, StepError> {
+    let mount = cloned(path)?;
+    step(
+        "mount_setattr",
+        format_args!("MS_SLAVE {}", path.display()),
+        "what the host mounts here is to appear inside, and nothing the other way around",
+    )
+    .run(|| {
+        mount_setattr(mount.as_fd(), &MountAttributes { propagation: libc::MS_SLAVE, ..Default::default() })
+    })?;
+    Ok(mount)
 }
 
 /// Opens a directory at which something is mounted already, an overlay say, to be the new root.

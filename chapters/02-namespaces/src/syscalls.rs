@@ -81,17 +81,21 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) struct MountAttributes<'a> {
     /// `MOUNT_ATTR_*` to set.
     pub(crate) set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub(crate) clear: u64,
     /// `MS_PRIVATE` and its like, or 0.
     pub(crate) propagation: u64,
     /// Show all owners through the id maps of this user namespace.
     pub(crate) ids_of: Option<BorrowedFd<'a>>,
+    /// Leave the mounts beneath it as they are.
+    pub(crate) alone: bool,
 }
 
 /// Changes the attributes of the mount whose root `mount` is, and of all mounts beneath it.
 pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attributes: &MountAttributes<'_>) -> Result<(), Errno> {
     let mut attr = libc::mount_attr {
         attr_set: attributes.set,
-        attr_clr: 0,
+        attr_clr: attributes.clear,
         propagation: attributes.propagation,
         userns_fd: 0,
     };
@@ -99,6 +103,7 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attributes: &MountAttributes<
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
         attr.userns_fd = u64::from(namespace.as_raw_fd().cast_unsigned());
     }
+    let recursive = if attributes.alone { 0 } else { libc::AT_RECURSIVE };
     // SAFETY: the path is a C string, `attr` lives until the call returns and its size is given. The call changes a mount, and no
     // memory.
     let result = unsafe {
@@ -106,7 +111,7 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attributes: &MountAttributes<
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | recursive,
             &raw mut attr,
             size_of::<libc::mount_attr>(),
         )

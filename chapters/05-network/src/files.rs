@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use namespaces::mounts::{Mount, MountAttrFlags, Source};
+use namespaces::mounts::{More, Mount, MountAttrFlags, Source};
 use namespaces::{Config, Kind, Maps, StageError, plan, spawn};
 use network::resolv;
 use nix::unistd::geteuid;
@@ -89,6 +89,7 @@ impl Files {
             target: PathBuf::from(target),
             flags: MountAttrFlags::empty(),
             why: "this container's own names and servers, and nobody else's file changed",
+            more: More::default(),
         })
     }
 

@@ -11,16 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::cgroups::Cgroup;
-use oci_spec::runtime::{ContainerState, Linux, Spec};
+use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 use rustix::event::{EventfdFlags, eventfd};
 use step::{StepError, step};
 
 use crate::container::Container;
 use crate::devices::Devices;
 use crate::hooks::{Planned, State};
-use crate::init::{Init, Root, Wait};
+use crate::init::{Init, Wait};
 use crate::namespaces::Namespaces;
 use crate::program::{About, Around, Program};
+use crate::root_fs::{Root, Spreads};
 use crate::stdio::Prepared;
 use crate::{Error, cgroups, labels, mounts, sysctl};
 
@@ -119,23 +120,15 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     refuse_unsupported(linux)?;
     let namespaces = Namespaces::new(linux)?;
     let sysctl = sysctl::plan(linux, &namespaces)?;
-    let program = Program::new(
-        process,
-        linux,
-        &Around {
-            about: About { id, status: ContainerState::Creating, bundle, spec },
-            die_with_parent: options.fifo.is_none(),
-            keep_keyring: options.keep_keyring,
-            preserve_fds: options.preserve_fds,
-        },
-    )?;
+    let about = About { id, status: ContainerState::Creating, bundle, spec };
+    let program = program(about, process, linux, &options)?;
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
     let hooks =
         Planned::new(spec.hooks().as_ref(), || State::new(id, spec, bundle), &root_path)?.map(Arc::new);
-    let root = new_root(rootfs, &root_path, &namespaces)?;
-    let gate = gate(&network)?;
-    let wants_terminal = matches!(stdio, Stdio::Terminal(_));
+    let spreads = Spreads::read(linux.rootfs_propagation().as_deref())?;
+    let root = new_root(rootfs, &root_path, &namespaces, spreads)?;
+    let (gate, wants_terminal) = (gate(&network)?, matches!(stdio, Stdio::Terminal(_)));
     let (cgroup, holder) = cgroups::create(id, linux)?;
     if cgroup.is_none() && options.needs_cgroup {
         return Err(Error::config("linux.cgroupsPath", "this user may make no cgroup here"));
@@ -145,7 +138,9 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             entrance: cgroup.as_ref().map(Cgroup::entrance).transpose()?,
             new: namespaces.new.clone(),
             root,
-            mounts: mounts::plan(spec, bundle, &namespaces, cgroup.as_ref())?,
+            spreads,
+            pivot: !options.no_pivot,
+            mounts: mounts::prepare(spec, bundle, &namespaces, cgroup.as_ref())?,
             devices: Devices::new(linux, cgroup.as_ref()),
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
@@ -184,6 +179,16 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     }
 }
 
+fn program(about: About<'_>, process: &Process, linux: &Linux, options: &Options) -> Result<Program, Error> {
+    let around = Around {
+        about,
+        die_with_parent: options.fifo.is_none(),
+        keep_keyring: options.keep_keyring,
+        preserve_fds: options.preserve_fds,
+    };
+    Program::new(process, linux, &around)
+}
+
 /// What is in the specification, and not in this runtime: better an error than a container that is less confined than asked.
 fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
     labels::mount_option(linux.mount_label().as_deref())?;
@@ -202,14 +207,14 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
 
 /// Where root inside is somebody else outside, root makes the mount before the clone: later it could be too weak to walk there.
 /// The owners of files stay as they are, as the specification has it: whoever wrote the mappings has prepared them.
-fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces) -> Result<Root, Error> {
+fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces, spreads: Spreads) -> Result<Root, Error> {
     match rootfs {
         Rootfs::Bundle if !path.is_dir() => {
             let source = std::io::ErrorKind::NotADirectory.into();
             Err(Error::File { path: path.to_owned(), source })
         }
         Rootfs::Bundle if namespaces.shifted() && nix::unistd::geteuid().is_root() => {
-            Ok(Root::Detached(::namespaces::new_root::detached(path)?))
+            Ok(Root::Detached(spreads.detached(path)?))
         }
         Rootfs::Bundle => Ok(Root::Directory(path.to_owned())),
         Rootfs::Overlay(overlay) => {

@@ -20,6 +20,7 @@ use ::namespaces::in_root;
 use nix::errno::Errno;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::mount::MountAttrFlags;
 use step::{StepError, step};
 
 use crate::masked::{attach, clone, set_attributes};
@@ -48,42 +49,20 @@ impl Devices {
         Self { more, confined: !guarded && !all() }
     }
 
-    /// Makes the configuration's own nodes below `root`.
+    /// Makes the configuration's own nodes below `root`; in a user namespace, where nobody can, the host's are bound.
     pub(crate) fn create(&self, root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
         for device in &self.more {
-            let path = device.path();
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            let parent = directory(root, folder)
-                .map_err(|errno| StepError::new("openat2", folder.display(), errno))?;
-            let name = path.file_name().unwrap_or_default();
-            if in_user_namespace {
-                // Chapter 2 binds the default nodes; others are bound by the caller's mounts.
-                continue;
-            }
             let kind = match device.typ() {
                 LinuxDeviceType::B => FileType::BlockDevice,
                 LinuxDeviceType::P => FileType::Fifo,
                 _ => FileType::CharacterDevice,
             };
-            let (major, minor) = (number(device.major())?, number(device.minor())?);
-            let mode = Mode::from(device.file_mode().unwrap_or(0o666) & 0o7777);
-            let owner = (Uid::from_raw(device.uid().unwrap_or(0)), Gid::from_raw(device.gid().unwrap_or(0)));
-            step(
-                "mknod",
-                format_args!("{} {major}:{minor}", path.display()),
-                "a device that the configuration asks for",
-            )
-            .run(|| {
-                let device = rustix::fs::makedev(major, minor);
-                match rustix::fs::mknodat(&parent, name, kind, mode, device) {
-                    Err(rustix::io::Errno::EXIST) => {}
-                    other => other?,
-                }
-                let node = node(parent.as_fd(), name, kind, device)?;
-                // By descriptor, and not by a name that could be another file's by now.
-                rustix::fs::chownat(&node, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
-                rustix::fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode)
-            })?;
+            let numbers = rustix::fs::makedev(number(device.major())?, number(device.minor())?);
+            if in_user_namespace && kind != FileType::Fifo {
+                ::namespaces::devices::borrow(root, device.path(), kind, numbers)?;
+            } else {
+                make(root, device, kind, numbers)?;
+            }
         }
         Ok(())
     }
@@ -107,11 +86,40 @@ impl Devices {
                 .iter()
                 .map(|node| clone(node.as_fd(), false))
                 .collect::<rustix::io::Result<Vec<_>>>()?;
-            set_attributes(open(root, Path::new("/dev"))?.as_fd(), libc::MOUNT_ATTR_NODEV, false)?;
-            set_attributes(root, libc::MOUNT_ATTR_NODEV, false)?;
+            set_attributes(open(root, Path::new("/dev"))?.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV, false)?;
+            set_attributes(root, MountAttrFlags::MOUNT_ATTR_NODEV, false)?;
             copies.iter().zip(&opened).try_for_each(|(copy, node)| attach(copy.as_fd(), node.as_fd()))
         })
     }
+}
+
+fn make(
+    root: BorrowedFd<'_>,
+    device: &LinuxDevice,
+    kind: FileType,
+    numbers: rustix::fs::Dev,
+) -> Result<(), StepError> {
+    let path = device.path();
+    let (folder, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+    let parent =
+        directory(root, folder).map_err(|errno| StepError::new("openat2", folder.display(), errno))?;
+    let mode = Mode::from(device.file_mode().unwrap_or(0o666) & 0o7777);
+    let owner = (Uid::from_raw(device.uid().unwrap_or(0)), Gid::from_raw(device.gid().unwrap_or(0)));
+    step(
+        "mknod",
+        format_args!("{} {}:{}", path.display(), device.major(), device.minor()),
+        "a device that the configuration asks for",
+    )
+    .run(|| {
+        match rustix::fs::mknodat(&parent, name, kind, mode, numbers) {
+            Err(rustix::io::Errno::EXIST) => {}
+            other => other?,
+        }
+        let node = node(parent.as_fd(), name, kind, numbers)?;
+        // By descriptor, and not by a name that could be another file's by now.
+        rustix::fs::chownat(&node, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
+        rustix::fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode)
+    })
 }
 
 // ANCHOR: node

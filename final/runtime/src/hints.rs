@@ -60,6 +60,18 @@ pub const HINTS: &[Hint] = &[
         page: "engine.html#the-process",
     },
     Hint {
+        step: "open_tree",
+        errno: Errno::EPERM,
+        advice: "to show owners under other ids (idmap) takes a right over the file system itself: run it as root, or leave it out",
+        page: "engine.html#paths",
+    },
+    Hint {
+        step: "mknod",
+        errno: Errno::EEXIST,
+        advice: "something else is there already: the image, or another entry of linux.devices, has that name",
+        page: "engine.html#paths",
+    },
+    Hint {
         step: "mount_setattr",
         errno: Errno::ENOSYS,
         advice: "mount_setattr(2) came with Linux 5.12: a newer kernel is needed",

@@ -22,35 +22,21 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use ::cgroups::Entrance;
-use ::namespaces::{
-    InitEnd, Kind, StageError, cgroup_namespace, hostname, inside, new_root, pivot_root, reaper,
-};
+use ::namespaces::{InitEnd, Kind, StageError, cgroup_namespace, hostname, reaper};
 use step::{StepError, step};
-use unionfs::Overlay;
 
 use crate::create::Network;
 use crate::devices::Devices;
 use crate::hooks::Planned;
 use crate::program::Program;
+use crate::root_fs::{Root, Spreads, Way};
 use crate::stdio::Prepared;
 use crate::sysctl::Setting;
-use crate::{masked, mounts, process};
-
-/// The root file system as the init process finds it.
-#[derive(Debug)]
-pub(crate) enum Root {
-    /// A directory, to be made a mount.
-    Directory(PathBuf),
-    /// A mount that root has made before the clone, because owners are mapped in it: its number among the config's.
-    Detached(OwnedFd),
-    /// An overlay, to be mounted on this directory.
-    Overlay(Overlay, PathBuf),
-}
+use crate::{masked, mounts, process, root_fs};
 
 /// Everything that the init process needs. Nothing is looked up later.
 #[derive(Debug)]
@@ -59,6 +45,10 @@ pub(crate) struct Init {
     /// Its own namespaces.
     pub(crate) new: Vec<Kind>,
     pub(crate) root: Root,
+    /// Whom mounts in the root spread to.
+    pub(crate) spreads: Spreads,
+    /// Whether the roots are swapped, which an initramfs does not allow.
+    pub(crate) pivot: bool,
     pub(crate) mounts: mounts::Plan,
     pub(crate) devices: Devices,
     pub(crate) hostname: Option<String>,
@@ -134,37 +124,16 @@ impl Init {
 
     /// Makes the new root, with all that is mounted in it, and swaps it for the host's.
     fn enter_root(&mut self, end: &mut InitEnd, in_user_namespace: bool) -> Result<(), StageError> {
-        let stage = StageError::at("rootfs");
-        inside::private().map_err(&stage)?;
-        let root = match &self.root {
-            Root::Directory(path) => self.attached(new_root::detached(path).map_err(&stage)?)?,
-            Root::Detached(mount) => {
-                self.attached(mount.try_clone().map_err(|error| StepError::new("dup", "rootfs", error))?)?
-            }
-            Root::Overlay(overlay, target) => {
-                overlay.mount(target).map_err(|error| StageError::new("rootfs", &error, 125))?;
-                new_root::mounted(target).map_err(&stage)?
-            }
+        let hooks = self.hooks.as_ref().filter(|hooks| hooks.before_pivot());
+        let way = Way {
+            spreads: self.spreads,
+            pivot: self.pivot,
+            in_user_namespace,
+            seen_at: hooks.map(|hooks| hooks.rootfs.as_path()),
         };
-        ::namespaces::mounts::apply(root.as_fd(), &self.mounts.mounts).map_err(StageError::at("mounts"))?;
-        if self.mounts.own_dev {
-            ::namespaces::devices::create(root.as_fd(), in_user_namespace)
-                .and_then(|()| self.devices.create(root.as_fd(), in_user_namespace))
-                .and_then(|()| self.devices.confine(root.as_fd(), in_user_namespace))
-                .map_err(StageError::at("devices"))?;
-        }
+        let root = root_fs::make(&self.root, &mut self.mounts, &self.devices, &way)?;
         self.run_hooks(end)?;
-        pivot_root::enter(root.as_fd())
-            .map_err(|error| StageError::new("pivot_root", &error, error.exit_code()))
-    }
-
-    fn attached(&self, mount: OwnedFd) -> Result<OwnedFd, StageError> {
-        match self.hooks.as_ref().filter(|hooks| hooks.before_pivot()) {
-            Some(hooks) => new_root::attach_at(mount.as_fd(), &hooks.rootfs),
-            None => new_root::attach(mount.as_fd()),
-        }
-        .map_err(StageError::at("rootfs"))?;
-        Ok(mount)
+        root_fs::enter(&self.root, root.as_fd(), &way)
     }
 
     /// The runtime process's hooks, and then this process's, while the old root can still be seen.
@@ -197,7 +166,10 @@ impl Init {
     fn close_paths(&self) -> Result<(), StepError> {
         masked::apply(&self.masked, &self.readonly, self.mounts.own_proc)?;
         masked::close(&self.mounts.close)?;
-        if self.readonly_root { masked::close(&["/".to_owned()]) } else { Ok(()) }
+        if self.readonly_root {
+            masked::close(&["/".to_owned()])?;
+        }
+        self.spreads.apply()
     }
 
     fn join_network(&self, end: &mut InitEnd) -> Result<(), StageError> {

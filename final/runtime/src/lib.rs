@@ -6,7 +6,7 @@
 //! | file | field | mechanism |
 //! |---|---|---|
 //! | `namespaces` | `linux.namespaces`, `uidMappings` | chapter 2 |
-//! | `mounts`, `masked`, `devices` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices` | chapters 2 and 4 |
+//! | `mounts`, `mount_options`, `cgroup_mounts`, `masked`, `devices`, `root_fs` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices`, `root`, `rootfsPropagation` | chapters 2 and 4 |
 //! | [`cgroups`], `resources`, [`systemd`] | `linux.cgroupsPath`, `linux.resources` | chapter 3 |
 //! | `stdio` | `process.terminal` | chapter 2 |
 //! | [`hooks`] | `hooks` | here |
@@ -30,13 +30,17 @@ pub mod create;
 mod init;
 mod program;
 
+mod cgroup_mounts;
 pub mod cgroups;
 mod devices;
 mod masked;
+mod mount_options;
+mod mount_sources;
 mod mounts;
 mod namespaces;
 mod proc;
 mod resources;
+mod root_fs;
 mod stdio;
 pub mod systemd;
 

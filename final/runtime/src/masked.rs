@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use ::namespaces::in_root;
+use ::namespaces::mounts::Change;
 use nix::errno::Errno;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
@@ -70,7 +71,7 @@ pub(crate) fn close(paths: &[String]) -> Result<(), StepError> {
             format_args!("{path} MOUNT_ATTR_RDONLY"),
             "nothing can be made or changed here",
         )
-        .run(|| set_attributes(directory.as_fd(), libc::MOUNT_ATTR_RDONLY, false))?;
+        .run(|| set_attributes(directory.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false))?;
     }
     Ok(())
 }
@@ -98,7 +99,7 @@ fn protect(places: &Places, path: &str) -> Result<(), StepError> {
     )
     .run(|| {
         let copy = clone(target.as_fd(), true)?;
-        set_attributes(copy.as_fd(), libc::MOUNT_ATTR_RDONLY, true)?;
+        set_attributes(copy.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, true)?;
         attach(copy.as_fd(), target.as_fd())
     })
 }
@@ -197,30 +198,12 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::i
     move_mount(mount, c"", target, c"", flags)
 }
 
-/// mount_setattr(2), which neither nix nor rustix has.
-#[allow(unsafe_code)]
+/// Sets attributes of a mount; `recursive`: and of those beneath it.
 pub(crate) fn set_attributes(
     mount: BorrowedFd<'_>,
-    attributes: u64,
+    set: MountAttrFlags,
     recursive: bool,
 ) -> rustix::io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is an empty C string, the attributes are a structure of the size that is given, both outlive the call,
-    // and the descriptor is borrowed for it.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    match Errno::result(result) {
-        Ok(_) => Ok(()),
-        Err(errno) => Err(rustix::io::Errno::from_raw_os_error(errno as i32)),
-    }
+    let change = Change { set, recursive, ..Change::default() };
+    change.apply(mount).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32))
 }

@@ -9,26 +9,45 @@
 //!
 //! *No device works* on anything mounted here: see [`crate::devices`].
 //!
-//! Not covered yet: `rslave` and `rshared`, idmapped mounts, `tmpcopyup`.
+//! What root alone can do, root does before the clone: see [`crate::mount_sources`].
 //!
 //! See mount(8), mount_setattr(2); runtime-spec: config.md, "Mounts".
 
 use std::path::{Component, Path, PathBuf};
 
-use ::cgroups::{Cgroup, Version};
+use ::cgroups::Cgroup;
 use ::namespaces::Kind;
-use ::namespaces::mounts::{Mount, MountAttrFlags, Source};
+use ::namespaces::mounts::{Change, Covered, More, Mount, MountAttrFlags, Propagation, Source};
 use oci_spec::runtime::{Mount as Entry, Spec};
 
 use crate::Error;
 use crate::devices::Devices;
+use crate::mount_options::Options;
+use crate::mount_sources::{IdMapped, id_mapped};
 use crate::namespaces::Namespaces;
+use crate::{cgroup_mounts, mount_sources};
+
+const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
 /// Files of `/proc` that may be covered by others, as LXCFS does; everything else there is how a container is confined.
-const PROC_FILES: [&str; 8] =
-    ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
-/// Where version 1's hierarchies are shown.
-pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
+const PROC_FILES: [&str; 11] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "net/dev",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+/// File systems that the kernel fills, or that have no disk: to be read-only is a matter of the mount alone.
+const WITHOUT_DISK: [&str; 8] =
+    ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay"];
 
 /// What is to be mounted, in its order.
 #[derive(Debug, Default)]
@@ -40,12 +59,27 @@ pub(crate) struct Plan {
     pub(crate) own_proc: bool,
     /// Directories to be made read-only when all that lies in them is mounted.
     pub(crate) close: Vec<String>,
+    /// Symbolic links to be made in what is mounted, and what they hold.
+    pub(crate) links: Vec<(PathBuf, PathBuf)>,
+    /// Which of the mounts show owners through other ids.
+    pub(crate) id_maps: Vec<IdMapped>,
 }
 
-/// Reads the configuration's mounts. Relative sources begin in the bundle.
+/// Reads the configuration's mounts, and opens what is to be opened before the clone. Relative sources begin in the bundle.
 ///
 /// # Errors
-/// [`Error::Config`], with the entry.
+/// [`Error::Config`], with the entry; and as [`mount_sources::open`].
+pub(crate) fn prepare(
+    spec: &Spec,
+    bundle: &Path,
+    namespaces: &Namespaces,
+    cgroup: Option<&Cgroup>,
+) -> Result<Plan, Error> {
+    let mut plan = plan(spec, bundle, namespaces, cgroup)?;
+    mount_sources::open(&mut plan, namespaces)?;
+    Ok(plan)
+}
+
 pub(crate) fn plan(
     spec: &Spec,
     bundle: &Path,
@@ -59,33 +93,97 @@ pub(crate) fn plan(
             |reason: &str| Error::config(format!("mounts[{at}] {}", entry.destination().display()), reason);
         let target =
             normal(entry.destination()).ok_or_else(|| field("the destination is no absolute path"))?;
-        let options =
-            Options::read(entry.options().as_deref().unwrap_or_default()).map_err(|reason| field(&reason))?;
+        let options = Options::read(entry.options().as_deref().unwrap_or_default());
         let typ = entry.typ().as_deref().unwrap_or_default();
-        if options.bind || typ == "bind" || (typ.is_empty() && entry.source().is_some()) {
-            if covers_proc(&target, entry.source().as_deref()) {
-                return Err(field("a mount over /proc would undo what confines the container"));
+        let bind = options.bind || typ == "bind" || (typ.is_empty() && entry.source().is_some());
+        check(entry, &options, bind, &target).map_err(|reason| field(&reason))?;
+        let nodev = confined;
+        if options.remount {
+            plan.mounts.push(remount(typ, target, &options, bind, nodev));
+        } else if bind {
+            if let Some(mapped) = id_mapped(entry, &options, namespaces, plan.mounts.len()) {
+                plan.id_maps.push(mapped.map_err(field)?);
             }
-            let source = entry.source().as_ref().ok_or_else(|| field("a bind mount needs a source"))?;
-            let source = Source::Bind { path: bundle.join(source), recursive: options.recursive };
-            plan.mounts.push(Mount {
-                source,
-                target,
-                flags: options.flags,
-                why: "a file or directory of the host, as the configuration asks",
-            });
+            let source = bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
+            plan.mounts.push(bound(source, target, options, nodev));
         } else if typ == "cgroup" || typ == "cgroup2" {
-            show_cgroups(&mut plan, &target, &options, namespaces, cgroup);
+            cgroup_mounts::show(&mut plan, &target, &options, namespaces, cgroup);
         } else {
             plan.own_dev |= target == Path::new("/dev");
             plan.own_proc |= typ == "proc" && target == Path::new("/proc");
-            plan.mounts.push(instance(typ, entry, target, options, namespaces));
+            let mut mount = instance(typ, entry, target, &options, namespaces);
+            mount.flags.set(NODEV, mount.flags.contains(NODEV) || nodev && !has_devices(&mount));
+            plan.mounts.push(mount);
         }
     }
-    for mount in plan.mounts.iter_mut().filter(|mount| confined && !has_devices(mount)) {
-        mount.flags |= MountAttrFlags::MOUNT_ATTR_NODEV;
-    }
     Ok(plan)
+}
+
+/// What contradicts itself, or what the kernel would take no notice of.
+fn check(entry: &Entry, options: &Options, bind: bool, target: &Path) -> Result<(), String> {
+    let typ = entry.typ().as_deref().unwrap_or_default();
+    let over_proc = covers_proc(target, entry.source().as_deref(), typ);
+    if over_proc && !options.remount {
+        return Err("a mount over /proc would undo what confines the container".to_owned());
+    }
+    if bind && entry.source().is_none() && !options.remount {
+        return Err("a bind mount needs a source".to_owned());
+    }
+    if let Some(option) = options.data.first().filter(|_| bind) {
+        return Err(format!(
+            "the option {option} belongs to the file system, which a bind mount shares with its source: leave it out"
+        ));
+    }
+    if options.copy_up && typ != "tmpfs" {
+        return Err("tmpcopyup fills a tmpfs, and this is none".to_owned());
+    }
+    let maps = entry.uid_mappings().is_some() || entry.gid_mappings().is_some();
+    if (options.id_map.is_some() || maps) && !bind {
+        return Err("owners are shown under other ids in bind mounts alone".to_owned());
+    }
+    Ok(())
+}
+
+/// Why a bind is made; others are the runtime's own.
+pub(crate) const BOUND: &str = "a file or directory of the host, as the configuration asks";
+
+fn bound(path: PathBuf, target: PathBuf, mut options: Options, nodev: bool) -> Mount {
+    if nodev {
+        options.own.clear -= NODEV;
+        options.tree.set |= NODEV;
+    }
+    if let Some((Propagation::Slave, everything)) = options.propagation.first_mut() {
+        // The mounts beneath would go on handing theirs to the host.
+        *everything = true;
+    }
+    let recursive = options.recursive;
+    let changes = options.changes(!recursive, true);
+    let source = Source::Bind { path, recursive };
+    let more = More { changes, ..More::default() };
+    Mount { source, target, flags: MountAttrFlags::empty(), why: BOUND, more }
+}
+
+/// As mount(8) does it: attributes that are not named are cleared, but for access times.
+fn remount(typ: &str, target: PathBuf, options: &Options, bind: bool, nodev: bool) -> Mount {
+    let simple = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW
+        | MountAttrFlags::MOUNT_ATTR_NODIRATIME
+        | RDONLY
+        | if nodev { MountAttrFlags::empty() } else { NODEV };
+    let mut options = options.clone();
+    options.own.clear |= simple - options.own.set;
+    if !bind && !typ.is_empty() && !WITHOUT_DISK.contains(&typ) {
+        options.data.push(if options.own.set.contains(RDONLY) { "ro" } else { "rw" }.to_owned());
+    }
+    let changes = options.changes(false, false);
+    Mount {
+        source: Source::Remount { data: options.data.join(",") },
+        target,
+        flags: MountAttrFlags::empty(),
+        why: "what is mounted here already, with other options",
+        more: More { changes, ..More::default() },
+    }
 }
 
 /// The two file systems whose devices a container needs.
@@ -106,22 +204,16 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-fn covers_proc(target: &Path, source: Option<&Path>) -> bool {
+fn covers_proc(target: &Path, source: Option<&Path>, typ: &str) -> bool {
     match target.strip_prefix("/proc") {
-        Ok(rest) if rest.as_os_str().is_empty() => source != Some(Path::new("/proc")),
+        Ok(rest) if rest.as_os_str().is_empty() => typ != "proc" && source != Some(Path::new("/proc")),
         Ok(rest) => !PROC_FILES.iter().any(|file| rest == Path::new(file)),
         Err(_) => false,
     }
 }
 
 /// A new instance of a file system; where the kernel would refuse one, the host's.
-fn instance(
-    typ: &str,
-    entry: &Entry,
-    target: PathBuf,
-    mut options: Options,
-    namespaces: &Namespaces,
-) -> Mount {
+fn instance(typ: &str, entry: &Entry, target: PathBuf, options: &Options, namespaces: &Namespaces) -> Mount {
     let needs = match typ {
         "proc" => Some(Kind::Pid),
         "sysfs" => Some(Kind::Network),
@@ -129,19 +221,38 @@ fn instance(
         _ => None,
     };
     let refused = namespaces.owns(Kind::User) && needs.is_some_and(|kind| !namespaces.owns(kind));
+    let mut flags = options.own.set | options.tree.set;
     if refused && let Some(path) = host_path(typ) {
         let source = Source::Bind { path, recursive: true };
+        let why = "shown as the host has it, whose namespace it shares";
         // The attributes that the host has set are locked, and stay.
-        let flags = options.flags & MountAttrFlags::MOUNT_ATTR_RDONLY;
-        return Mount { source, target, flags, why: "shown as the host has it, whose namespace it shares" };
+        return Mount { source, target, flags: flags & RDONLY, why, more: More::default() };
     }
+    let mut data = options.data.clone();
     if typ == "devpts" && !namespaces.has_tty_group() {
-        options.data.retain(|option| !option.starts_with("gid="));
+        data.retain(|option| !option.starts_with("gid="));
+    }
+    let mut more = More::default();
+    let private = Options { propagation: options.propagation.clone(), ..Options::default() };
+    more.changes = private.changes(true, true);
+    if typ == "tmpfs" {
+        let mode = data.iter().any(|option| option.starts_with("mode="));
+        if options.copy_up {
+            more.covered = Covered::Copied { dress: !mode };
+            if flags.contains(RDONLY) {
+                flags -= RDONLY;
+                more.changes.push(Change { set: RDONLY, ..Change::default() });
+            }
+        } else if !mode {
+            more.covered = Covered::Mode;
+        }
+    } else if flags.contains(RDONLY) && !WITHOUT_DISK.contains(&typ) {
+        data.push("ro".to_owned());
     }
     let source =
         entry.source().as_ref().map_or_else(|| typ.to_owned(), |source| source.display().to_string());
-    let source = Source::New { fstype: typ.to_owned(), source, data: options.data.join(",") };
-    Mount { source, target, flags: options.flags, why: why(typ) }
+    let source = Source::New { fstype: typ.to_owned(), source, data: data.join(",") };
+    Mount { source, target, flags, why: why(typ), more }
 }
 
 fn host_path(typ: &str) -> Option<PathBuf> {
@@ -162,103 +273,6 @@ fn why(typ: &str) -> &'static str {
         "mqueue" => "shows the message queues of the ipc namespace",
         "tmpfs" => "files in memory, the container's own",
         _ => "as the configuration asks",
-    }
-}
-
-/// Shows the container its own cgroup. Version 2 has one tree for that; of version 1 each hierarchy is shown by itself.
-fn show_cgroups(
-    plan: &mut Plan,
-    target: &Path,
-    options: &Options,
-    namespaces: &Namespaces,
-    cgroup: Option<&Cgroup>,
-) {
-    let places = cgroup.map(Cgroup::places).unwrap_or_default();
-    let v2_alone = places.iter().all(|place| place.version == Version::V2) && is_cgroup2(Path::new(CGROUPS));
-    let why = "the container sees its own cgroup, and what it may use";
-    if v2_alone {
-        if namespaces.owns(Kind::Cgroup) {
-            let source = Source::New {
-                fstype: "cgroup2".to_owned(),
-                source: "cgroup".to_owned(),
-                data: String::new(),
-            };
-            plan.mounts.push(Mount { source, target: target.to_owned(), flags: options.flags, why });
-        }
-        return;
-    }
-    if places.is_empty() {
-        return;
-    }
-    let data = "mode=755,size=1m".to_owned();
-    let source = Source::New { fstype: "tmpfs".to_owned(), source: "cgroup".to_owned(), data };
-    let closed = options.flags - MountAttrFlags::MOUNT_ATTR_RDONLY;
-    plan.mounts.push(Mount {
-        source,
-        target: target.to_owned(),
-        flags: closed,
-        why: "a place for each hierarchy of version 1",
-    });
-    for place in places {
-        let name = match place.version {
-            Version::V2 => "unified".to_owned(),
-            Version::V1 => {
-                let names: Vec<_> =
-                    place.controllers.iter().map(|controller| controller.name(Version::V1)).collect();
-                names.join(",")
-            }
-        };
-        let source = Source::Bind { path: place.dir.clone(), recursive: false };
-        plan.mounts.push(Mount { source, target: target.join(name), flags: options.flags, why });
-    }
-    if options.flags.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
-        plan.close.push(target.display().to_string());
-    }
-}
-
-fn is_cgroup2(path: &Path) -> bool {
-    const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
-    rustix::fs::statfs(path)
-        .is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|magic| magic == CGROUP2_SUPER_MAGIC))
-}
-
-/// An entry's options, sorted by whom they concern.
-#[derive(Debug, PartialEq)]
-struct Options {
-    flags: MountAttrFlags,
-    bind: bool,
-    recursive: bool,
-    data: Vec<String>,
-}
-
-impl Options {
-    fn read(options: &[String]) -> Result<Self, String> {
-        let mut read =
-            Self { flags: MountAttrFlags::empty(), bind: false, recursive: false, data: Vec::new() };
-        for option in options {
-            match option.as_str() {
-                "bind" => read.bind = true,
-                "rbind" => (read.bind, read.recursive) = (true, true),
-                "ro" | "rro" => read.flags |= MountAttrFlags::MOUNT_ATTR_RDONLY,
-                "rw" => read.flags -= MountAttrFlags::MOUNT_ATTR_RDONLY,
-                "nosuid" => read.flags |= MountAttrFlags::MOUNT_ATTR_NOSUID,
-                "nodev" => read.flags |= MountAttrFlags::MOUNT_ATTR_NODEV,
-                "noexec" => read.flags |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
-                "nosymfollow" => read.flags |= MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
-                "noatime" => read.flags |= MountAttrFlags::MOUNT_ATTR_NOATIME,
-                "strictatime" => read.flags |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
-                "nodiratime" => read.flags |= MountAttrFlags::MOUNT_ATTR_NODIRATIME,
-                // What a new mount is anyway, and propagation that chapter 2 has seen to: nothing here is shared.
-                "suid" | "dev" | "exec" | "symfollow" | "atime" | "diratime" | "relatime" | "defaults"
-                | "async" | "private" | "rprivate" => {}
-                "slave" | "rslave" | "shared" | "rshared" | "unbindable" | "runbindable" | "idmap"
-                | "ridmap" | "tmpcopyup" | "remount" => {
-                    return Err(format!("the option {option} is not supported"));
-                }
-                _ => read.data.push(option.clone()),
-            }
-        }
-        Ok(read)
     }
 }
 
@@ -305,10 +319,8 @@ mod tests {
             (path.as_path(), plan.mounts[0].target.as_path()),
             (Path::new("/bundle/v"), Path::new("/x"))
         );
-        assert_eq!(
-            plan.mounts[0].flags,
-            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV
-        );
+        let change = |set, recursive| Change { set, recursive, ..Change::default() };
+        assert_eq!(plan.mounts[0].more.changes, [change(RDONLY, false), change(NODEV, true)]);
     }
 
     #[test]
@@ -335,10 +347,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_says_so() {
-        let error =
-            planned(r#"[{"destination":"/x","source":"/x","options":["rbind","rshared"]}]"#, &["mount"])
-                .unwrap_err();
-        assert_eq!(error.to_string(), "config: mounts[0] /x: the option rshared is not supported");
+    fn what_cannot_be_says_so_and_names_its_field() {
+        for (mount, reason) in [
+            (
+                r#""source":"/x","options":["rbind","mode=755"]"#,
+                "the option mode=755 belongs to the file system",
+            ),
+            (r#""type":"bind""#, "a bind mount needs a source"),
+            (r#""source":"/x","options":["bind","idmap"]"#, "idmap needs uidMappings"),
+            (r#""type":"proc","options":["tmpcopyup"]"#, "tmpcopyup fills a tmpfs"),
+            (r#""type":"tmpfs","options":["idmap"]"#, "owners are shown"),
+        ] {
+            let error = planned(&format!(r#"[{{"destination":"/x",{mount}}}]"#), &["mount"]).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("config: mounts[0] /x: {reason}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_looks_like_what_it_covers_unless_it_is_told_otherwise() {
+        let covered = |options: &str| {
+            let mounts = format!(r#"[{{"destination":"/x","type":"tmpfs","options":{options}}}]"#);
+            planned(&mounts, &["mount"]).unwrap().mounts.remove(0).more.covered
+        };
+        assert_eq!(covered("[]"), Covered::Mode);
+        assert_eq!(covered(r#"["mode=700"]"#), Covered::Hidden);
+        assert_eq!(covered(r#"["tmpcopyup"]"#), Covered::Copied { dress: true });
     }
 }

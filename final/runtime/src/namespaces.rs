@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use ::namespaces::{Config, IdMap, Join, Kind, TimeOffset};
+use ::namespaces::{Config, IdMap, Join, Kind, Maps, TimeOffset};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use rustix::fs::{Mode, OFlags};
 
@@ -86,6 +86,11 @@ impl Namespaces {
         !self.owns(Kind::User) || self.gid_map.iter().any(holds)
     }
 
+    /// The maps of its own user namespace; empty where it has none.
+    pub(crate) fn id_maps(&self) -> Maps {
+        Maps { uid: self.uid_map.clone(), gid: self.gid_map.clone() }
+    }
+
     /// Whether root inside is somebody else outside than this process is: then the owners of files must be mapped too.
     pub(crate) fn shifted(&self) -> bool {
         let own = nix::unistd::geteuid().as_raw();
@@ -148,7 +153,7 @@ fn open(kind: Kind, path: &Path) -> Result<Joined, Error> {
     Ok(Joined { kind, fd, hosts: own == Ok(that) })
 }
 
-fn maps(maps: Option<&[LinuxIdMapping]>) -> Vec<IdMap> {
+pub(crate) fn maps(maps: Option<&[LinuxIdMapping]>) -> Vec<IdMap> {
     let map = |map: &LinuxIdMapping| IdMap {
         inside: map.container_id(),
         outside: map.host_id(),

@@ -24,7 +24,7 @@ use std::time::Duration;
 use nix::fcntl::AtFlags;
 use nix::unistd::{execveat, geteuid};
 use rustix::fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use step::{StepError, step};
 
 use crate::masked::set_attributes;
@@ -62,7 +62,7 @@ fn mounted() -> Result<OwnedFd, StepError> {
     .run(|| {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mount = open_tree(CWD, "/proc/self/exe", flags)?;
-        set_attributes(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
+        set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false)?;
         Ok::<_, rustix::io::Errno>(mount)
     })
 }

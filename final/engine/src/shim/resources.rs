@@ -165,7 +165,7 @@ fn engine_files(folder: &Path, config: &Config, network: &Plan) -> Result<Vec<Mo
 }
 
 fn bind(source: &Path, destination: &Path, read_only: bool) -> Result<Mount, Error> {
-    let options = ["rbind", "rprivate", if read_only { "ro" } else { "rw" }].map(str::to_owned).to_vec();
+    let options = ["rbind", "rprivate", if read_only { "rro" } else { "rw" }].map(str::to_owned).to_vec();
     MountBuilder::default()
         .destination(destination)
         .source(source)
