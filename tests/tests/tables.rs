@@ -1,4 +1,4 @@
-//! The book's table of attacks says what the tests say.
+//! The book's tables of attacks and of features say what the tests say.
 
 // The whole file is a test; Clippy sees that of its functions with #[test] alone.
 #![allow(clippy::unwrap_used)]
@@ -70,5 +70,34 @@ fn the_table_of_attacks_is_true() {
     let named = |name: &str| KNOWN.iter().any(|known| known.tests.contains(&name));
     let unnamed = all.split("\"runtime::attacks::").skip(1).filter_map(|rest| rest.split('"').next());
     problems.extend(unnamed.filter(|name| !named(name)).map(|name| format!("{name} is in no row")));
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+/// The second column is ours: `no`, or the tests that show it.
+#[test]
+fn the_table_of_features_is_true() {
+    let (page, all) = (book("runtime.md"), sources("."));
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| feature |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    let mut problems = Vec::new();
+    for row in rows {
+        let [feature, ours, ..] = row[..] else { panic!("{row:?}") };
+        let tests: Vec<_> = ours.split('`').skip(1).step_by(2).collect();
+        if row.len() != 5 || (tests.is_empty() && !ours.starts_with("no")) {
+            problems
+                .push(format!("{feature}: {} columns, and ours is neither a test nor no: {ours}", row.len()));
+        }
+        for name in tests {
+            if !all.contains(&format!("\"runtime::{name}\"")) && !all.contains(&format!("\"{name}\"")) {
+                problems.push(format!("{feature}: there is no test {name}"));
+            }
+        }
+    }
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
