@@ -27,9 +27,9 @@ pub(crate) struct Args {
     /// Run them in a virtual machine that has cgroup version 2 alone: see `cargo kit vm`
     #[arg(long)]
     vm: bool,
-    /// Run them here, and then those of NAME, or all that ask the kernel, in the virtual machine too
-    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',', conflicts_with = "vm")]
-    with_vm: Option<Vec<String>>,
+    /// Run them here, and in the virtual machine too: there only those with one of these names, if any is given
+    #[arg(long, value_name = "NAME,...", num_args = 0..=1, require_equals = true, conflicts_with = "vm")]
+    with_vm: Option<Option<String>>,
     #[command(flatten, next_help_heading = "The virtual machine")]
     machine: vm::Options,
     /// Only tests whose names contain one of these
@@ -42,7 +42,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut tally = if args.vm { inside(args, &args.names)? } else { here(args)? };
     if let Some(names) = &args.with_vm {
         println!("\nThe same, in a virtual machine with cgroup version 2 alone:");
-        tally.add(inside(args, if names.is_empty() { &args.names } else { names })?);
+        let names = names.as_ref().map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>());
+        tally.add(inside(args, names.as_ref().unwrap_or(&args.names))?);
     }
     writeln!(std::io::stdout(), "\n{}", tally.text())?;
     Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
