@@ -11,7 +11,7 @@ use tests::{Child, Cmd, Host, Need, Outcome, Output, Terminal, Test, args, wait_
 use super::engine::{IMAGE, remove_cgroups};
 use super::{Result, archive, control, runtime, status};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 const CTR: &[Need] = &[Need::Root, Need::Rootfs, Need::Program("ctr"), Need::Program("containerd")];
 
 pub(super) fn tests() -> Vec<Test> {

@@ -10,7 +10,7 @@ use tests::{Host, Need, Outcome, Test, wait_until};
 use super::both::get;
 use super::engine::{Engine, IMAGE, Kind};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 const USER: &[Need] = &[
     Need::Root,
     Need::UserNamespaces,

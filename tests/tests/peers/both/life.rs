@@ -8,7 +8,7 @@ use tests::{Outcome, wait_until};
 use crate::peers::engine::IMAGE;
 use crate::peers::{Engine, Kind, status};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 /// Ends with status 5 when it is asked to, as a program should.
 const POLITE: &str = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
 

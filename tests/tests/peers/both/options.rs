@@ -9,7 +9,7 @@ use tests::{Outcome, wait_until};
 use crate::peers::engine::IMAGE;
 use crate::peers::{Engine, Kind, control, numbers, status};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 
 pub(super) fn limits(engine: &Engine<'_>) -> Outcome {
     let options = [
