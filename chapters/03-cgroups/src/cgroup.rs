@@ -319,7 +319,7 @@ impl Cgroup {
         let inhabited = self.places.iter().any(|place| populated(&place.dir));
         let mut outcome = if inhabited { self.kill() } else { Ok(()) };
         for place in self.places.iter().rev() {
-            outcome = outcome.and(remove_tree(place));
+            outcome = outcome.and(remove_tree(place, !inhabited));
             if self.path.starts_with(FOLDER) {
                 remove_folder(&place.base.join(FOLDER));
             }

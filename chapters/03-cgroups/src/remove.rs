@@ -100,12 +100,13 @@ impl Cgroup {
     }
 }
 
-/// Removes one directory of a cgroup with all below it, once its processes have been killed.
+/// Removes one directory of a cgroup with all below it, once its processes have been killed. `empty`: somebody has just
+/// looked, and there was none.
 // ANCHOR: remove_tree
-pub(crate) fn remove_tree(place: &Place) -> Result<(), Error> {
+pub(crate) fn remove_tree(place: &Place, mut empty: bool) -> Result<(), Error> {
     let start = Instant::now();
     let mut pause = Duration::from_micros(200);
-    while !remove_directory(&place.dir)? {
+    while !remove_directory(&place.dir, std::mem::take(&mut empty))? {
         if start.elapsed() > PATIENCE {
             let what = "did not become empty";
             return Err(Error::TimedOut { path: place.dir.clone(), what, seconds: PATIENCE.as_secs() });
@@ -124,21 +125,25 @@ pub(crate) fn remove_tree(place: &Place) -> Result<(), Error> {
 
 /// Whether a process is in the cgroup or in one below it.
 pub(crate) fn populated(dir: &Path) -> bool {
-    !pids(dir).is_empty() || children(dir).iter().any(|child| populated(child))
+    !pids(dir).is_empty() || has_children(dir) && children(dir).iter().any(|child| populated(child))
+}
+
+/// A cgroup's directory has two links and one for each cgroup below it: to count them costs less than to list its files.
+fn has_children(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|metadata| metadata.nlink() > 2)
 }
 
 /// Tries rmdir(2); `false` where somebody is still in it.
-fn remove_directory(dir: &Path) -> Result<bool, Error> {
-    // A cgroup's directory has two links and one for each cgroup below it.
+fn remove_directory(dir: &Path, known_empty: bool) -> Result<bool, Error> {
     let Ok(metadata) = fs::metadata(dir) else { return Ok(true) };
-    let mut empty = true;
+    let mut removed = true;
     if metadata.nlink() > 2 {
         for child in children(dir) {
-            empty &= remove_directory(&child)?;
+            removed &= remove_directory(&child, known_empty)?;
         }
     }
     // Asked first, so that a try that must fail is not told as a step that failed.
-    if !empty || !pids(dir).is_empty() {
+    if !removed || !known_empty && !pids(dir).is_empty() {
         return Ok(false);
     }
     let removed = step("rmdir", format_args!("{}", dir.display()), "a cgroup without processes can go")

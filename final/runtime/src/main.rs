@@ -1,6 +1,7 @@
 //! `sampan-runtime`: an OCI runtime in runc's form.
 
 mod commands;
+mod early;
 mod log;
 mod state;
 

@@ -97,15 +97,26 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("{}", report.text());
     }
     if args.book {
-        let book = kit::repository().join("book/src");
-        for (path, text) in
-            [("img/bench-start.svg", chart::svg(&report)), ("bench-table.md", report.markdown())]
-        {
-            let path = book.join(path);
-            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        }
+        write_book(&report)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The chart, and the table between two marks in the page.
+fn write_book(report: &Report) -> Result<()> {
+    const MARKS: [&str; 2] = ["<!-- table: cargo kit bench start --book -->\n", "<!-- end of table -->\n"];
+    let book = kit::repository().join("book/src");
+    let page = book.join("bench.md");
+    let text = fs::read_to_string(&page).with_context(|| format!("read {}", page.display()))?;
+    let marked =
+        text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
+    let (before, after) = marked.with_context(|| format!("{} has no marks for the table", page.display()))?;
+    let text = format!("{before}{}\n{}\n{}{after}", MARKS[0], report.markdown(), MARKS[1]);
+    let chart = (book.join("img/bench-start.svg"), chart::svg(report));
+    for (path, text) in [(page, text), chart] {
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn everything(
