@@ -1,5 +1,8 @@
 //! Tests of images: the store on the disk is what other programs read, and what is left when a command is killed.
 
+mod fake;
+mod registries;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -41,6 +44,9 @@ pub(crate) fn tests() -> Vec<Test> {
             rootless,
         ),
     ]
+    .into_iter()
+    .chain(registries::tests())
+    .collect()
 }
 
 /// A store of its own.

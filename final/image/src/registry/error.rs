@@ -6,10 +6,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer came, at any of the addresses that were tried.
-    #[error("cannot reach the registry at {url}")]
+    #[error("cannot reach the registry at {url}{advice}")]
     Unreachable {
         /// What was asked for.
         url: String,
+        /// What to do about it, where the error tells.
+        advice: String,
         /// The last try's error.
         source: Box<ureq::Error>,
     },

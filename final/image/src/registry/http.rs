@@ -110,7 +110,8 @@ pub(super) fn send(agent: &Agent, ask: &Ask) -> Result<(Response<Body>, Uri), Er
             Err(Failed::For(error)) => return Err(error),
             Err(Failed::Now(error)) if !last && is_passing(&error) => sleep(pause(attempt)),
             Err(Failed::Now(error)) => {
-                return Err(Error::Unreachable { url: ask.url.clone(), source: Box::new(error) });
+                let advice = advice(&ask.url, &error);
+                return Err(Error::Unreachable { url: ask.url.clone(), advice, source: Box::new(error) });
             }
         }
     }
@@ -230,6 +231,23 @@ fn is_passing(error: &ureq::Error) -> bool {
         ureq::Error::Io(error) => !matches!(error.kind(), ConnectionRefused | InvalidData | InvalidInput),
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
         _ => false,
+    }
+}
+
+/// What the settings can do about an error of TLS.
+fn advice(url: &str, error: &ureq::Error) -> String {
+    let text = error.to_string();
+    let host = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or(url);
+    if text.contains("invalid peer certificate") {
+        format!(
+            ": its certificate is vouched for by nobody whom this machine believes; put its authority into certs.d/{host}/ca.crt beside config.toml"
+        )
+    } else if text.contains("InvalidContentType") || text.contains("corrupt message") {
+        format!(
+            ": it does not speak TLS; where that is meant to be, write insecure-registries = [\"{host}\"] into config.toml"
+        )
+    } else {
+        String::new()
     }
 }
 

@@ -1,0 +1,130 @@
+//! A registry that does what a test tells it, good or bad: an HTTP server of one function.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::Result;
+
+/// What was asked.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: String,
+    /// With the query.
+    pub(super) path: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+    /// Send only so many bytes of the body, and hang up.
+    pub(super) cut: Option<usize>,
+    /// Announce another length.
+    pub(super) length: Option<usize>,
+}
+
+impl Reply {
+    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, body: body.into(), ..Self::default() }
+    }
+
+    pub(super) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A server that lives as long as the test's process.
+pub(super) struct Fake {
+    pub(super) address: String,
+    pub(super) requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Fake {
+    /// Answers on a port of this address, 127.0.0.1 or one that the test has set on `lo`.
+    pub(super) fn start(
+        ip: &str,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0))?;
+        let address = listener.local_addr()?.to_string();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (answer, log) = (Arc::new(answer), Arc::clone(&requests));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                // A client that hangs up is nobody's business.
+                thread::spawn(move || drop(serve(&stream, &*answer, &log)));
+            }
+        });
+        Ok(Self { address, requests })
+    }
+
+    /// The requests so far whose method and path begin so.
+    pub(super) fn asked(&self, method: &str, path: &str) -> Vec<Request> {
+        let all = self.requests.lock().map(|all| all.clone()).unwrap_or_default();
+        all.into_iter().filter(|request| request.method == method && request.path.starts_with(path)).collect()
+    }
+}
+
+fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) -> Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        let request = Request { method, path, headers };
+        let length: u64 = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        if let Ok(mut log) = log.lock() {
+            log.push(request.clone());
+        }
+        let reply = answer(&request);
+        let mut out = stream;
+        write!(
+            out,
+            "HTTP/1.1 {} X\r\ncontent-length: {}\r\n",
+            reply.status,
+            reply.length.unwrap_or(reply.body.len())
+        )?;
+        for (name, value) in &reply.headers {
+            write!(out, "{name}: {value}\r\n")?;
+        }
+        write!(out, "\r\n")?;
+        if request.method == "HEAD" {
+            continue;
+        }
+        match reply.cut {
+            Some(count) => {
+                out.write_all(&reply.body[..count.min(reply.body.len())])?;
+                stream.shutdown(Shutdown::Both)?;
+                return Ok(());
+            }
+            None => out.write_all(&reply.body)?,
+        }
+    }
+}
