@@ -12,15 +12,17 @@
 //! | link | `sampan0`, `sampan` and 8 hexadecimal digits | in its alias: `sampan ADDRESS OWNER` |
 //! | nftables table | `ip sampan` | that of the links |
 //! | directory | `sampan-PID-XXXXXX` in the folder for temporary files; ID in the engine's run folder | PID, ID |
+//! | container of `sampan-runtime` | ID in `/run/sampan-runtime` | the process that its record names |
 //!
 //! Links and tables are those of this network namespace, mounts those of this mount namespace.
 //!
-//! In reading order: [`owner`], [`processes`], [`places`] (mounts, cgroups, directories), [`network`].
+//! In reading order: [`owner`], [`processes`], [`places`] (mounts, cgroups, directories), [`states`], [`network`].
 
 mod network;
 mod owner;
 mod places;
 mod processes;
+mod states;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -98,6 +100,10 @@ pub(crate) struct Roots {
     pub(crate) temporary: Vec<PathBuf>,
     /// The engine's run folders.
     pub(crate) run: Vec<PathBuf>,
+    /// The runtime's state folders.
+    pub(crate) states: Vec<PathBuf>,
+    /// Those that another engine gave it.
+    pub(crate) foreign_states: Vec<PathBuf>,
 }
 
 impl Roots {
@@ -124,14 +130,16 @@ impl Roots {
         }
         run.sort();
         run.dedup();
-        Self { proc: "/proc".into(), temporary, run }
+        let (states, foreign_states) = (states::folders(&run), states::foreign());
+        Self { proc: "/proc".into(), temporary, run, states, foreign_states }
     }
 }
 
 /// Everything that was left, in the order of removal.
 pub(crate) fn find(roots: &Roots) -> Vec<Leak> {
-    let mut leaks = processes::find(&roots.proc);
+    let mut leaks = processes::find(roots);
     leaks.extend(places::find(roots));
+    leaks.extend(states::find(roots));
     leaks.extend(network::find(roots));
     leaks.sort_by_key(|leak| leak.kind);
     leaks

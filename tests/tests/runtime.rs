@@ -2,10 +2,12 @@
 
 mod attacks;
 mod attributes;
+mod commands;
 mod files;
 mod filters;
 mod fuzz;
 mod hooks;
+mod killed;
 mod lifecycle;
 mod mounts;
 mod paths;
@@ -31,8 +33,10 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(attacks::tests());
     tests.extend(files::tests());
     tests.extend(filters::tests());
+    tests.extend(commands::tests());
     tests.extend(hooks::tests());
     tests.extend(fuzz::tests());
+    tests.extend(killed::tests());
     tests.extend(lifecycle::tests());
     tests.extend(mounts::tests());
     tests.extend(paths::tests());

@@ -94,8 +94,16 @@ fn shim_lives(proc: &Path, folder: &Path) -> bool {
     let Ok(mark) = serde_json::from_str::<serde_json::Value>(&text) else { return false };
     let number = |name: &str| mark.get(name).and_then(serde_json::Value::as_u64);
     let (Some(pid), Some(start)) = (number("pid"), number("start_time")) else { return false };
+    i32::try_from(pid).is_ok_and(|pid| started(proc, pid) == Some(start))
+}
+
+/// When a process that lives was started, in clock ticks since boot.
+pub(crate) fn started(proc: &Path, pid: i32) -> Option<u64> {
     let folder = proc.join(pid.to_string());
-    !is_dead(&folder) && stat_fields(&folder).and_then(|fields| fields.get(19)?.parse().ok()) == Some(start)
+    if is_dead(&folder) {
+        return None;
+    }
+    stat_fields(&folder)?.get(19)?.parse().ok()
 }
 
 /// Whether a shim holds the container, wherever its mark lies: `--run-root`, or another mount namespace's `/run`.
@@ -137,7 +145,13 @@ mod tests {
             [("03-cgroups", "S", true), ("03-cgroups", "Z", false), ("bash", "S", false)]
         {
             let proc = proc(4711, name, state);
-            let roots = Roots { proc: proc.path().into(), temporary: vec![], run: vec![] };
+            let roots = Roots {
+                proc: proc.path().into(),
+                temporary: vec![],
+                run: vec![],
+                states: vec![],
+                foreign_states: vec![],
+            };
             assert_eq!(Owner::Process(4711).lives(&roots), lives, "{name} {state}");
             assert!(!Owner::Process(4712).lives(&roots));
         }
@@ -148,7 +162,14 @@ mod tests {
         let proc = proc(50, "sampan", "S");
         let run = tempfile::tempdir().unwrap();
         fs::create_dir(run.path().join(ID)).unwrap();
-        let roots = Roots { proc: proc.path().into(), temporary: vec![], run: vec![run.path().into()] };
+        let run_folders = vec![run.path().into()];
+        let roots = Roots {
+            proc: proc.path().into(),
+            temporary: vec![],
+            run: run_folders,
+            states: vec![],
+            foreign_states: vec![],
+        };
         let container = Owner::Container(ID.to_owned());
         assert!(!container.lives(&roots));
         for (start, lives) in [(777, true), (778, false)] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::owner::{Owner, is_id};
-use super::{Kind, Leak, Roots};
+use super::{Kind, Leak, Roots, states};
 use crate::mountinfo;
 
 /// The engine makes a container's folder, and then its shim's mark in it: for so long a folder may be without.
@@ -121,7 +121,7 @@ fn cgroups(roots: &Roots) -> Vec<Leak> {
     for folder in folders {
         for name in names(&folder).filter(|name| folder.join(name).is_dir()) {
             let owner = Owner::parse(&name);
-            if !owner.lives(roots) {
+            if !owner.lives(roots) && !states::lives(roots, &name) {
                 leaks.push(Leak {
                     kind: Kind::Cgroup,
                     name: folder.join(name).display().to_string(),
@@ -172,7 +172,9 @@ mod tests {
             at("tmp/sampan-7-abc").display(),
         );
         fs::write(at("proc/self/mountinfo"), mountinfo).unwrap();
-        let roots = Roots { proc: at("proc"), temporary: vec![at("tmp")], run: vec![] };
+        let temporary = vec![at("tmp")];
+        let roots =
+            Roots { proc: at("proc"), temporary, run: vec![], states: vec![], foreign_states: vec![] };
         let found: Vec<(Kind, String)> =
             find(&roots).into_iter().map(|leak| (leak.kind, leak.name)).collect();
         let expected = [

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::owner::{is_id, is_ours};
-use super::{Kind, Leak};
+use super::{Kind, Leak, Roots, states};
 
 /// What every container's program finds in its environment.
 const MARK: &[u8] = b"container=sampan";
@@ -19,14 +19,18 @@ struct Process {
     runtime: bool,
 }
 
-pub(crate) fn find(proc: &Path) -> Vec<Leak> {
+pub(crate) fn find(roots: &Roots) -> Vec<Leak> {
+    let proc = &*roots.proc;
     let processes: HashMap<i32, Process> = super::places::names(proc)
         .filter_map(|name| name.parse().ok())
         .filter_map(|pid| Some((pid, read(proc, pid)?)))
         .collect();
+    let held = Held::new(roots);
     let mut leaked: Vec<i32> = processes
         .iter()
-        .filter(|(_, process)| process.contained && !has_runtime(process, &processes))
+        .filter(|(pid, process)| {
+            process.contained && !has_runtime(process, &processes) && !held.has(**pid, process, &processes)
+        })
         .map(|(pid, _)| *pid)
         .collect();
     leaked.sort_unstable();
@@ -73,6 +77,42 @@ fn is_helper(folder: &Path) -> bool {
         path.file_name().is_some_and(|name| name == "helper")
             && (is_id(&parent) || parent.starts_with("sampan-") || parent.starts_with("build-"))
     })
+}
+
+/// What belongs to containers that were made to outlive `sampan-runtime`.
+struct Held {
+    proc: PathBuf,
+    /// Their first processes.
+    first: Vec<i32>,
+    /// Their pid namespaces, where they are their own.
+    namespaces: Vec<PathBuf>,
+}
+
+impl Held {
+    fn new(roots: &Roots) -> Self {
+        let first = states::processes(roots);
+        let proc = roots.proc.clone();
+        let own = namespace(&proc, "self");
+        let inside = first.iter().filter_map(|pid| namespace(&proc, &pid.to_string()));
+        let namespaces = inside.filter(|inside| Some(inside) != own.as_ref()).collect();
+        Self { proc, first, namespaces }
+    }
+
+    /// One of the first, a descendant of one, or one that came by `exec` into the same pid namespace.
+    fn has(&self, pid: i32, process: &Process, all: &HashMap<i32, Process>) -> bool {
+        if self.first.is_empty() {
+            return false;
+        }
+        let inside = namespace(&self.proc, &pid.to_string()).is_some_and(|it| self.namespaces.contains(&it));
+        let mut above = std::iter::successors(Some(process.parent), |pid| Some(all.get(pid)?.parent));
+        inside
+            || self.first.contains(&pid)
+            || above.by_ref().take(all.len()).any(|pid| self.first.contains(&pid))
+    }
+}
+
+fn namespace(proc: &Path, pid: &str) -> Option<PathBuf> {
+    fs::read_link(proc.join(pid).join("ns/pid")).ok()
 }
 
 fn has_runtime(process: &Process, all: &HashMap<i32, Process>) -> bool {
@@ -127,7 +167,21 @@ mod tests {
             fs::write(root.path().join(pid.to_string()).join("cmdline"), format!("pasta\0--pid\0{path}\0"))
                 .unwrap();
         }
-        let names: Vec<String> = find(root.path()).into_iter().map(|leak| leak.name).collect();
+        // A container of the runtime's, with a child.
+        plant(root.path(), 50, 1, "sh", true, "container=sampan");
+        plant(root.path(), 51, 50, "sh", true, "container=sampan");
+        fs::write(root.path().join("50/stat"), format!("50 (sh) S 1 {}777 0", "0 ".repeat(17))).unwrap();
+        let states = tempfile::tempdir().unwrap();
+        fs::create_dir(states.path().join("c")).unwrap();
+        fs::write(states.path().join("c/state.json"), "{\"pid\":50,\"startTime\":777}").unwrap();
+        let roots = Roots {
+            proc: root.path().into(),
+            temporary: vec![],
+            run: vec![],
+            states: vec![states.path().into()],
+            foreign_states: vec![],
+        };
+        let names: Vec<String> = find(&roots).into_iter().map(|leak| leak.name).collect();
         assert_eq!(names, ["20", "21", "40"]);
     }
 }

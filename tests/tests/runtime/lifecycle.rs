@@ -10,7 +10,7 @@ use tests::{Host, Outcome, Test, wait_until};
 
 use super::{Bundle, ROOT, USER};
 
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

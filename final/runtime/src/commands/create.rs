@@ -10,7 +10,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, Mode, OFlags};
 use sampan_runtime::{Container, Create, Network, Options, Rootfs, Stdio, config};
@@ -207,8 +207,22 @@ fn read_bundle(bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
     let text =
         fs::read(&path).with_context(|| format!("cannot read {path:?}: `sampan-runtime spec` writes one"))?;
     let (spec, warnings) = config::parse(&text).with_context(|| format!("{path:?} is no configuration"))?;
+    check_version(spec.version())?;
     super::warn(&warnings);
     Ok((bundle, spec))
+}
+
+/// Versions of one major number can be read by each other's programs.
+fn check_version(version: &str) -> anyhow::Result<()> {
+    if version.is_empty() {
+        bail!("config: ociVersion: it is missing");
+    }
+    let major = version.split_once('.').and_then(|(major, _)| major.parse::<u32>().ok());
+    match major {
+        Some(1) => Ok(()),
+        Some(_) => bail!("config: ociVersion: {version} is not 1.x, which this runtime reads"),
+        None => bail!("config: ociVersion: {version} is no version: 1.2.0 is one"),
+    }
 }
 
 /// A plain container: the network is whatever its namespace holds, with `lo` up in one of its own, as runc has it.
