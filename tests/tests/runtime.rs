@@ -12,6 +12,7 @@ mod lifecycle;
 mod mounts;
 mod paths;
 mod profile;
+mod resources;
 mod turns;
 
 use std::error::Error;
@@ -42,6 +43,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(paths::tests());
     tests.extend(turns::tests());
     tests.extend(profile::tests());
+    tests.extend(resources::tests());
     tests
 }
 

@@ -372,9 +372,14 @@ fn ours(name: &str) -> Result<PathBuf, Error> {
 /// The name of the cgroup under `sampan` in which a process is.
 ///
 /// # Errors
-/// [`Error::Read`] where there is no such process, [`Error::NoSuchCgroup`] where it is in none of ours.
+/// [`Error::NoSuchCgroup`] where there is no such process, or where it is in none of ours.
 pub fn name_of(proc: &Path, pid: Pid) -> Result<String, Error> {
-    let list = read(&proc.join(pid.to_string()).join("cgroup"))?;
+    let list = read(&proc.join(pid.to_string()).join("cgroup")).map_err(|error| match error {
+        Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::NoSuchCgroup(format!("of process {pid}, which there is not,"))
+        }
+        other => other,
+    })?;
     let name = list.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').nth(2)?.split('/').skip_while(|part| *part != FOLDER);
         parts.nth(1).map(str::to_owned)
@@ -383,25 +388,4 @@ pub fn name_of(proc: &Path, pid: Pid) -> Result<String, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_cannot_leave_the_folder() {
-        for name in ["", ".", "..", "a/b", "../x", ".hidden", "a b"] {
-            assert!(ours(name).is_err(), "{name:?}");
-        }
-        assert_eq!(ours("03-cgroups-4711").unwrap(), Path::new("sampan/03-cgroups-4711"));
-    }
-
-    #[test]
-    fn a_process_is_found_by_its_cgroup() {
-        let proc = tempfile::tempdir().unwrap();
-        fs::create_dir(proc.path().join("7")).unwrap();
-        let file = proc.path().join("7/cgroup");
-        fs::write(&file, "4:memory:/user/sampan/03-cgroups-6/inner\n0::/x\n").unwrap();
-        assert_eq!(name_of(proc.path(), Pid::from_raw(7)).unwrap(), "03-cgroups-6");
-        fs::write(&file, "0::/user.slice\n").unwrap();
-        assert!(matches!(name_of(proc.path(), Pid::from_raw(7)), Err(Error::NoSuchCgroup(_))));
-    }
-}
+mod tests;

@@ -302,5 +302,4 @@ fn bpf<T>(command: u32, attributes: &mut T) -> io::Result<RawFd> {
 }
 
 #[cfg(test)]
-#[path = "device_program_tests.rs"]
 mod tests;

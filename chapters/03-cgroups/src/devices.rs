@@ -226,5 +226,4 @@ pub(crate) fn write_rules(dir: &Path, rules: &[DeviceRule]) -> Result<(), Error>
 }
 
 #[cfg(test)]
-#[path = "devices_tests.rs"]
 mod tests;

@@ -6,7 +6,8 @@
 //! | how one is woken | the file changes: inotify(7) | an eventfd(2), by its number in `cgroup.event_control`: `EVENTFD FILE` |
 //!
 //! What the kernel requires: 1. in version 1 both descriptors are this process's, and `memory.oom_control` is open while the line
-//! is written; 2. the eventfd wakes at the end of the cgroup too, so the count must be looked at again.
+//! is written; 2. the eventfd rings before the kill, which is counted later, and
+//! at the end of the cgroup too; 3. version 2's file changes for other reasons as well: the count in it must be looked at.
 //!
 //! See inotify(7), eventfd(2); kernel: cgroup-v2.rst "memory.events", cgroup-v1/memory.rst "OOM Control".
 
@@ -39,8 +40,8 @@ pub struct OomWatch {
 /// What was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// So many processes more were killed at the memory limit.
-    Killed(u64),
+    /// The memory limit was met, and nothing could be freed.
+    OutOfMemory,
     /// The time is over.
     Time,
     /// The process has ended.
@@ -110,15 +111,23 @@ impl OomWatch {
                 // What is in it is of no interest: the count is.
                 let _ = rustix::io::read(&self.bell, &mut [0_u8; 4096]);
             }
-            let killed = memory::oom_kills(self.version, &self.dir);
-            let more = killed.saturating_sub(self.seen);
-            self.seen = self.seen.max(killed);
-            match (more, ended) {
-                (1.., _) => return Ok(Woken::Killed(more)),
-                (0, true) => return Ok(Woken::Ended),
-                _ => {}
+            let out_of_memory = match self.version {
+                // It rings before the kill, which is counted only then; and once more when the cgroup is removed.
+                Version::V1 => rang && self.dir.exists(),
+                Version::V2 => self.has_killed(),
+            };
+            match (out_of_memory, ended) {
+                (true, _) => return Ok(Woken::OutOfMemory),
+                (false, true) => return Ok(Woken::Ended),
+                (false, false) => {}
             }
         }
+    }
+
+    /// Whether more were killed since this was asked last.
+    fn has_killed(&mut self) -> bool {
+        let killed = memory::oom_kills(self.version, &self.dir);
+        std::mem::replace(&mut self.seen, killed) < killed
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
         fs::write(&file, "oom_kill 0\nmax 5\n").unwrap();
         assert_eq!(watch.wait(own.as_fd(), Duration::from_millis(20)).unwrap(), Woken::Time);
         fs::write(&file, "oom_kill 2\n").unwrap();
-        assert_eq!(watch.wait(own.as_fd(), Duration::from_secs(5)).unwrap(), Woken::Killed(2));
+        assert_eq!(watch.wait(own.as_fd(), Duration::from_secs(5)).unwrap(), Woken::OutOfMemory);
         assert_eq!(watch.wait(own.as_fd(), Duration::ZERO).unwrap(), Woken::Time);
     }
 }

@@ -75,8 +75,12 @@ pub fn choose_driver(id: &str, linux: &mut Linux, systemd: bool) -> Result<(), E
 /// Makes the container's cgroup. What comes along holds it until the container's first process is in.
 ///
 /// # Errors
-/// [`Error::Config`] for a path that is none; chapter 3's errors where a limit cannot be had.
-pub(crate) fn create(id: &str, linux: &Linux) -> Result<(Option<Cgroup>, Option<Holder>), Error> {
+/// [`Error::Config`] for a path that is none; chapter 3's errors where a limit cannot be had, or the cgroup where it is `needed`.
+pub(crate) fn create(
+    id: &str,
+    linux: &Linux,
+    needed: bool,
+) -> Result<(Option<Cgroup>, Option<Holder>), Error> {
     let mut limits = resources::limits(linux.resources().as_ref())?;
     let made = match Place::of(id, linux)? {
         Place::Unit(unit) => {
@@ -94,7 +98,7 @@ pub(crate) fn create(id: &str, linux: &Linux) -> Result<(Option<Cgroup>, Option<
             ::cgroups::Error::NoHierarchy
             | ::cgroups::Error::NotDelegated { .. }
             | ::cgroups::Error::Occupied { .. },
-        ) if limits.is_empty() => Ok((None, None)),
+        ) if limits.is_empty() && !needed => Ok((None, None)),
         Err(error) => Err(error.into()),
     }
 }

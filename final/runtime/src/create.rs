@@ -129,10 +129,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let spreads = Spreads::read(linux.rootfs_propagation().as_deref())?;
     let root = new_root(rootfs, &root_path, &namespaces, spreads)?;
     let (gate, wants_terminal) = (gate(&network)?, matches!(stdio, Stdio::Terminal(_)));
-    let (cgroup, holder) = cgroups::create(id, linux)?;
-    if cgroup.is_none() && options.needs_cgroup {
-        return Err(Error::config("linux.cgroupsPath", "this user may make no cgroup here"));
-    }
+    let (cgroup, holder) = cgroups::create(id, linux, options.needs_cgroup)?;
     let made = |gate: Option<&OwnedFd>| {
         let init = Init {
             entrance: cgroup.as_ref().map(Cgroup::entrance).transpose()?,

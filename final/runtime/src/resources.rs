@@ -216,5 +216,4 @@ pub(crate) fn allows_everything(more: &More) -> bool {
 }
 
 #[cfg(test)]
-#[path = "resources_tests.rs"]
 mod tests;

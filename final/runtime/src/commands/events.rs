@@ -50,7 +50,7 @@ pub(crate) fn events(store: &Store, Args { stats, interval, id }: &Args) -> anyh
     let mut next = Instant::now() + *interval;
     loop {
         let told = match watch.wait(process.as_fd(), next.saturating_duration_since(Instant::now()))? {
-            Woken::Killed(_) => tell(id, "oom", None)?,
+            Woken::OutOfMemory => tell(id, "oom", None)?,
             Woken::Time => {
                 next += *interval;
                 tell_stats()?
