@@ -45,7 +45,9 @@ impl Devices {
             resources::limits(linux.resources().as_ref())
                 .is_ok_and(|it| resources::allows_everything(&it.more))
         };
-        let more = linux.devices().clone().unwrap_or_default();
+        let mut more = linux.devices().clone().unwrap_or_default();
+        // `--privileged` lists the host's. The container's own leads to its own devpts, and is there already.
+        more.retain(|device| device.path() != Path::new("/dev/ptmx"));
         Self { more, confined: !guarded && !all() }
     }
 
