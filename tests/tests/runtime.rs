@@ -13,6 +13,7 @@ mod mounts;
 mod paths;
 mod profile;
 mod resources;
+mod spaces;
 mod turns;
 
 use std::error::Error;
@@ -41,6 +42,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(lifecycle::tests());
     tests.extend(mounts::tests());
     tests.extend(paths::tests());
+    tests.extend(spaces::tests());
     tests.extend(turns::tests());
     tests.extend(profile::tests());
     tests.extend(resources::tests());

@@ -15,6 +15,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::unistd::{Pid, geteuid};
 use rustix::process::{PidfdFlags, pidfd_open};
 use step::{StepError, step};
@@ -177,17 +178,31 @@ fn enter_and_clone(config: &Config) -> Result<Side, Error> {
     }
 }
 
+/// A user namespace takes rights away and gives others: root enters those that are the host's before it, and an ordinary user
+/// can enter none before it.
 fn enter(config: &Config) -> Result<Side, StepError> {
-    for join in &config.join {
-        let names: Vec<_> = join.kinds.iter().map(ToString::to_string).collect();
-        step(
-            "setns",
-            format_args!("{}", names.join("|")),
-            "into the namespaces of the other process, all at once or not at all",
-        )
-        .run(|| nix::sched::setns(&join.fd, Kind::flags(&join.kinds)))?;
+    let (users, others): (Vec<&Join>, Vec<&Join>) =
+        config.join.iter().partition(|join| join.kinds.contains(&Kind::User));
+    let (first, mut later) = if geteuid().is_root() { (others, Vec::new()) } else { (Vec::new(), others) };
+    for join in first {
+        match set(join) {
+            // It belongs to that user namespace, where this process is nobody yet.
+            Err(error) if error.errno() == Some(Errno::EPERM) && !users.is_empty() => later.push(join),
+            other => other?,
+        }
     }
+    users.into_iter().chain(later).try_for_each(set)?;
     clone(config, None, true)
+}
+
+fn set(join: &Join) -> Result<(), StepError> {
+    let names: Vec<_> = join.kinds.iter().map(ToString::to_string).collect();
+    step(
+        "setns",
+        format_args!("{}", names.join("|")),
+        "into the namespaces of the other process, all at once or not at all",
+    )
+    .run(|| nix::sched::setns(&join.fd, Kind::flags(&join.kinds)))
 }
 
 /// Requirement 2, on this side.
@@ -207,7 +222,8 @@ fn map_ids(config: &Config, created: &Created) -> Result<(), Error> {
     created.send(ToInit::IdsMapped)
 }
 
-fn map_mount(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<(), StepError> {
+/// Shows the files of a detached mount under the ids of a user namespace.
+pub(crate) fn map_mount(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<(), StepError> {
     step(
         "mount_setattr",
         format_args!("MOUNT_ATTR_IDMAP"),

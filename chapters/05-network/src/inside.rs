@@ -73,7 +73,11 @@ pub(crate) fn index_of(channel: &mut Channel, name: &str) -> Result<u32, StepErr
     let mut question = LinkMessage::default();
     question.attributes.push(LinkAttribute::IfName(name.to_owned()));
     let found = channel.ask_route("RTM_GETLINK", RouteNetlinkMessage::GetLink(question), false);
-    match found?.first() {
+    let found = found.map_err(|error| match error.errno() {
+        Some(errno) => StepError::new("RTM_GETLINK", name, errno),
+        None => error,
+    })?;
+    match found.first() {
         Some(RouteNetlinkMessage::NewLink(link)) => Ok(link.header.index),
         _ => Err(StepError::new("RTM_GETLINK", name, Errno::ENODEV)),
     }

@@ -13,6 +13,8 @@
 //!
 //! Beside the main line: [`subnet`] (ranges), [`rootless`] (an ordinary user may make no bridge).
 //!
+//! Beyond this chapter, for the engine: [`moved`] (a link of the host's that becomes a container's).
+//!
 //! Beside the story: [`error`], [`hints`]. Not covered: IPv6.
 
 pub mod netlink;
@@ -33,6 +35,8 @@ pub mod lock;
 
 pub mod forwarding;
 pub mod resolv;
+
+pub mod moved;
 
 pub mod rootless;
 pub mod subnet;

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::cgroups::Cgroup;
+use ::namespaces::{Created, Kind};
+use network::moved::Moved;
 use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 use rustix::event::{EventfdFlags, eventfd};
 use step::{StepError, step};
@@ -23,7 +25,7 @@ use crate::namespaces::Namespaces;
 use crate::program::{About, Around, Program};
 use crate::root_fs::{Root, Spreads};
 use crate::stdio::Prepared;
-use crate::{Error, cgroups, labels, mounts, sysctl};
+use crate::{Error, cgroups, labels, mounts, net_devices, sysctl};
 
 /// What a container is made of.
 #[derive(Debug)]
@@ -119,6 +121,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
     refuse_unsupported(linux)?;
     let namespaces = Namespaces::new(linux)?;
+    namespaces.check(spec, linux)?;
     let sysctl = sysctl::plan(linux, &namespaces)?;
     let about = About { id, status: ContainerState::Creating, bundle, spec };
     let program = program(about, process, linux, &options)?;
@@ -128,7 +131,10 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
         Planned::new(spec.hooks().as_ref(), || State::new(id, spec, bundle), &root_path)?.map(Arc::new);
     let spreads = Spreads::read(linux.rootfs_propagation().as_deref())?;
     let root = new_root(rootfs, &root_path, &namespaces, spreads)?;
-    let (gate, wants_terminal) = (gate(&network)?, matches!(stdio, Stdio::Terminal(_)));
+    let moved = net_devices::plan(linux, &namespaces)?;
+    let moved_gate = gate(!moved.is_empty())?;
+    let (gate, wants_terminal) =
+        (gate(matches!(network, Network::Interface(_)))?, matches!(stdio, Stdio::Terminal(_)));
     let (cgroup, holder) = cgroups::create(id, linux, options.needs_cgroup)?;
     let made = |gate: Option<&OwnedFd>| {
         let init = Init {
@@ -147,8 +153,10 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             masked: linux.masked_paths().clone().unwrap_or_default(),
             readonly: linux.readonly_paths().clone().unwrap_or_default(),
             network,
+            moved: moved.clone(),
+            moved_gate: moved_gate.as_ref().map(copy).transpose()?,
             program,
-            in_user_namespace: ::namespaces::in_user_namespace(),
+            in_user_namespace: ::namespaces::in_user_namespace() || namespaces.has(Kind::User),
             reaper: init,
             hooks: hooks.clone(),
             wait: match options.fifo {
@@ -160,7 +168,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
         let config = namespaces.config(into_cgroup, Vec::new(), init.program.die_with_parent);
         Ok::<_, Error>(::namespaces::spawn(&config, |end| init.run(end))?)
     };
-    let made = made(gate.as_ref());
+    let made = made(gate.as_ref()).and_then(|created| send(&moved, moved_gate.as_ref(), created));
     // The container is in its cgroup, or never will be.
     drop(holder);
     match made {
@@ -188,18 +196,14 @@ fn program(about: About<'_>, process: &Process, linux: &Linux, options: &Options
 
 /// What is in the specification, and not in this runtime: better an error than a container that is less confined than asked.
 fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
-    labels::mount_option(linux.mount_label().as_deref())?;
-    let asked = [("linux.netDevices", linux.net_devices().is_some())];
+    labels::refuse_mount_label(linux.mount_label().as_deref())?;
     if linux.intel_rdt().is_some() {
         return Err(Error::config(
             "linux.intelRdt",
             "this runtime does not divide caches and memory bandwidth (resctrl, /sys/fs/resctrl): leave it out",
         ));
     }
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::config(*field, "it is not supported yet")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Where root inside is somebody else outside, root makes the mount before the clone: later it could be too weak to walk there.
@@ -210,6 +214,7 @@ fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces, spreads: Sprea
             let source = std::io::ErrorKind::NotADirectory.into();
             Err(Error::File { path: path.to_owned(), source })
         }
+        Rootfs::Bundle if !namespaces.owns(Kind::Mount) => Ok(Root::Host(path.to_owned())),
         Rootfs::Bundle if namespaces.shifted() && nix::unistd::geteuid().is_root() => {
             Ok(Root::Detached(spreads.detached(path)?))
         }
@@ -228,11 +233,32 @@ fn new_root(rootfs: Rootfs, path: &Path, namespaces: &Namespaces, spreads: Sprea
     }
 }
 
-/// The init process waits at it until the caller has made the network link. Where this process dies, the other does too.
-fn gate(network: &Network) -> Result<Option<OwnedFd>, Error> {
-    let Network::Interface(_) = network else { return Ok(None) };
+/// The init process waits at it until the link is there that somebody outside makes or moves. Where this process dies, the other
+/// does too.
+fn gate(wanted: bool) -> Result<Option<OwnedFd>, Error> {
+    if !wanted {
+        return Ok(None);
+    }
     let made = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| StepError::new("eventfd", "", errno))?;
     Ok(Some(made))
+}
+
+/// Moves links of the host's into the new container, whose init process waits for them.
+fn send(moved: &[Moved], gate: Option<&OwnedFd>, created: Created) -> Result<Created, Error> {
+    let Some(gate) = gate else { return Ok(created) };
+    let pid = created.pid().as_raw().cast_unsigned();
+    let sent = moved.iter().try_for_each(|link| link.send(pid)).and_then(|()| {
+        step("write", format_args!("eventfd"), "the links are there: the init process may set them up")
+            .run(|| rustix::io::write(gate, &1u64.to_ne_bytes()).map(drop))
+    });
+    match sent {
+        Ok(()) => Ok(created),
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = created.abort();
+            Err(error.into())
+        }
+    }
 }
 
 fn copy(fd: &OwnedFd) -> Result<OwnedFd, Error> {

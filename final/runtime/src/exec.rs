@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use ::namespaces::{Config, join};
 use nix::unistd::Pid;
-use oci_spec::runtime::{ContainerState, Process, Spec};
+use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Process, Spec};
 
 use crate::program::{About, Around, Program};
 use crate::scheduler::Affinity;
@@ -55,6 +55,13 @@ pub struct ExecOptions {
 /// What it met on the way, with Docker's exit status.
 pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let linux = exec.spec.linux().as_ref().ok_or_else(|| Error::config("linux", "it is missing"))?;
+    let namespaces = linux.namespaces().iter().flatten();
+    if !namespaces.into_iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Mount) {
+        return Err(Error::config(
+            "linux.namespaces",
+            "a container without a mount namespace cannot be entered: the process would have the host's root",
+        ));
+    }
     let ExecOptions { detach, preserve_fds, cgroup: below, bundle } = exec.options;
     let about = About { id: exec.id, status: ContainerState::Running, bundle: &bundle, spec: exec.spec };
     let around = Around { about, die_with_parent: !detach, keep_keyring: false, preserve_fds };

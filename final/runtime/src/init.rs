@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use ::cgroups::Entrance;
 use ::namespaces::{InitEnd, Kind, StageError, cgroup_namespace, hostname, reaper};
+use network::moved::Moved;
 use step::{StepError, step};
 
 use crate::create::Network;
@@ -44,6 +45,8 @@ pub(crate) struct Init {
     pub(crate) entrance: Option<Entrance>,
     /// Its own namespaces.
     pub(crate) new: Vec<Kind>,
+    /// Whether it is in a user namespace: of its own, another's, or the runtime process's.
+    pub(crate) in_user_namespace: bool,
     pub(crate) root: Root,
     /// Whom mounts in the root spread to.
     pub(crate) spreads: Spreads,
@@ -59,9 +62,10 @@ pub(crate) struct Init {
     pub(crate) masked: Vec<String>,
     pub(crate) readonly: Vec<String>,
     pub(crate) network: Network,
+    /// Links of the host's that the runtime process moves here, and the eventfd(2) that tells when.
+    pub(crate) moved: Vec<Moved>,
+    pub(crate) moved_gate: Option<OwnedFd>,
     pub(crate) program: Program,
-    /// Whether the runtime process was in a user namespace already.
-    pub(crate) in_user_namespace: bool,
     /// Whether pid 1 is an init process of ours.
     pub(crate) reaper: bool,
     pub(crate) hooks: Option<Arc<Planned>>,
@@ -84,7 +88,7 @@ impl Init {
     /// # Errors
     /// The stage that failed.
     pub(crate) fn run(mut self, end: &mut InitEnd) -> Result<Infallible, StageError> {
-        let in_user_namespace = self.in_user_namespace || self.new.contains(&Kind::User);
+        let in_user_namespace = self.in_user_namespace;
         self.program.keyring().map_err(StageError::at("keyring"))?;
         process::oom_score_adj(self.program.oom_score_adj).map_err(StageError::at("oom_score_adj"))?;
         if let Some(entrance) = self.entrance.take() {
@@ -124,6 +128,10 @@ impl Init {
 
     /// Makes the new root, with all that is mounted in it, and swaps it for the host's.
     fn enter_root(&mut self, end: &mut InitEnd, in_user_namespace: bool) -> Result<(), StageError> {
+        if let Root::Host(path) = &self.root {
+            self.run_hooks(end)?;
+            return chroot::enter(path).map_err(|error| StageError::new("rootfs", &error, 125));
+        }
         let hooks = self.hooks.as_ref().filter(|hooks| hooks.before_pivot());
         let way = Way {
             spreads: self.spreads,
@@ -174,6 +182,10 @@ impl Init {
 
     fn join_network(&self, end: &mut InitEnd) -> Result<(), StageError> {
         let stage = StageError::at("network");
+        if let Some(gate) = &self.moved_gate {
+            wait_at(gate).map_err(&stage)?;
+            self.moved.iter().try_for_each(Moved::settle).map_err(&stage)?;
+        }
         match &self.network {
             Network::Inherit => Ok(()),
             Network::LoopbackOnly => network::inside::loopback_only().map_err(stage),

@@ -8,6 +8,7 @@
 //! | `namespaces` | `linux.namespaces`, `uidMappings` | chapter 2 |
 //! | `mounts`, `mount_options`, `cgroup_mounts`, `masked`, `devices`, `root_fs` | `mounts`, `maskedPaths`, `readonlyPaths`, `devices`, `root`, `rootfsPropagation` | chapters 2 and 4 |
 //! | [`cgroups`], `resources`, [`systemd`] | `linux.cgroupsPath`, `linux.resources` | chapter 3 |
+//! | `net_devices` | `linux.netDevices` | chapter 5 |
 //! | `stdio` | `process.terminal` | chapter 2 |
 //! | [`hooks`] | `hooks` | here |
 //! | `process`, [`capabilities`], [`seccomp`] | `process`, `linux.seccomp`, `linux.personality` | here |
@@ -38,6 +39,7 @@ mod mount_options;
 mod mount_sources;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod proc;
 mod resources;
 mod root_fs;

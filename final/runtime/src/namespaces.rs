@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use ::namespaces::{Config, IdMap, Join, Kind, Maps, TimeOffset};
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use crate::Error;
@@ -37,7 +37,8 @@ impl Namespaces {
     /// Reads the configuration and opens the paths.
     ///
     /// # Errors
-    /// [`Error::Config`] for a kind that is named twice, for no mount namespace, and for maps without a user namespace;
+    /// [`Error::Config`] for a kind that is named twice, for another's mount namespace, and for what goes with a namespace that
+    /// is not asked for;
     /// [`Error::File`] for a path.
     pub(crate) fn new(linux: &Linux) -> Result<Self, Error> {
         let mut all = Self::default();
@@ -51,27 +52,58 @@ impl Namespaces {
                 None => all.new.push(kind),
             }
         }
-        if !all.owns(Kind::Mount) {
+        if all.joined.iter().any(|join| join.kind == Kind::Mount) {
             return Err(Error::config(
                 "linux.namespaces",
-                "a container without a mount namespace of its own is not supported",
+                "a container cannot have a root of its own in another's mount namespace: leave the path out",
             ));
         }
         all.uid_map = maps(linux.uid_mappings().as_deref());
         all.gid_map = maps(linux.gid_mappings().as_deref());
-        if all.owns(Kind::User) == all.uid_map.is_empty() {
-            return Err(Error::config(
-                "linux.uidMappings",
-                "id mappings and a new user namespace go together",
-            ));
+        // With a path they may be repeated: the namespace's own are in force.
+        let mapped = !all.uid_map.is_empty() && !all.gid_map.is_empty();
+        if all.owns(Kind::User) && !mapped || !all.has(Kind::User) && !all.uid_map.is_empty() {
+            return Err(Error::config("linux.uidMappings", "id mappings and a user namespace go together"));
         }
         all.time_offsets = time_offsets(linux)?;
+        if !all.time_offsets.is_empty() && !all.owns(Kind::Time) {
+            return Err(Error::config(
+                "linux.timeOffsets",
+                "they are set in a new time namespace, and none is asked for",
+            ));
+        }
         Ok(all)
     }
 
     /// Whether the container has a namespace of this kind for itself.
     pub(crate) fn owns(&self, kind: Kind) -> bool {
         self.new.contains(&kind)
+    }
+
+    /// What is in the configuration would change the host's own namespaces, or show it what is the container's.
+    ///
+    /// # Errors
+    /// [`Error::Config`], with the field.
+    pub(crate) fn check(&self, spec: &Spec, linux: &Linux) -> Result<(), Error> {
+        let named = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
+        let some = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
+        let readonly = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
+        let host = [
+            ("hostname", Kind::Uts, named(spec.hostname())),
+            ("domainname", Kind::Uts, named(spec.domainname())),
+            ("mounts", Kind::Mount, spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
+            ("linux.maskedPaths", Kind::Mount, some(linux.masked_paths())),
+            ("linux.readonlyPaths", Kind::Mount, some(linux.readonly_paths())),
+            ("root.readonly", Kind::Mount, readonly),
+            ("linux.rootfsPropagation", Kind::Mount, named(linux.rootfs_propagation())),
+        ];
+        match host.into_iter().find(|(_, kind, asked)| *asked && !self.has(*kind)) {
+            Some((field, kind, _)) => Err(Error::config(
+                field,
+                format!("the container shares the host's {kind} namespace, and this would change the host"),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Whether the container is in one of this kind that is not the host's: for itself, or another's.
@@ -91,7 +123,7 @@ impl Namespaces {
         Maps { uid: self.uid_map.clone(), gid: self.gid_map.clone() }
     }
 
-    /// Whether root inside is somebody else outside than this process is: then the owners of files must be mapped too.
+    /// Whether root inside is somebody else outside than this process is.
     pub(crate) fn shifted(&self) -> bool {
         let own = nix::unistd::geteuid().as_raw();
         self.owns(Kind::User) && self.uid_map.iter().any(|map| map.inside == 0 && map.outside != own)
@@ -195,7 +227,9 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         for json in [
             r#"{"namespaces":[{"type":"mount"},{"type":"mount"}]}"#,
-            r#"{"namespaces":[{"type":"pid"}]}"#,
+            r#"{"namespaces":[{"type":"mount","path":"/proc/self/ns/mnt"}]}"#,
+            r#"{"namespaces":[{"type":"mount"}],"timeOffsets":{"monotonic":{"secs":1}}}"#,
+            r#"{"namespaces":[{"type":"mount"},{"type":"time"}],"timeOffsets":{"realtime":{"secs":1}}}"#,
             r#"{"namespaces":[{"type":"mount"},{"type":"user"}]}"#,
             r#"{"namespaces":[{"type":"mount"}],"uidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#,
             r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/nowhere"}]}"#,

@@ -28,6 +28,9 @@ pub(crate) enum Root {
     Detached(OwnedFd),
     /// An overlay, to be mounted on this directory.
     Overlay(Overlay, PathBuf),
+    /// A directory of the host, whose mount namespace the container shares: nothing is mounted, and root's way out is open. It is
+    /// not made, only entered.
+    Host(PathBuf),
 }
 
 /// How the root spreads: `linux.rootfsPropagation`. Where nothing is said it is private.
@@ -112,7 +115,9 @@ pub(crate) fn make(
     inside::private().map_err(&stage)?;
     let root = match (root, early) {
         (_, Some(mount)) => attached(mount, way)?,
-        (Root::Directory(path), None) => attached(new_root::detached(path).map_err(&stage)?, way)?,
+        (Root::Directory(path) | Root::Host(path), None) => {
+            attached(new_root::detached(path).map_err(&stage)?, way)?
+        }
         (Root::Detached(mount), None) => {
             attached(mount.try_clone().map_err(|error| StepError::new("dup", "rootfs", error))?, way)?
         }

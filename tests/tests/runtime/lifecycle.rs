@@ -125,7 +125,9 @@ fn refused(host: &Host) -> Outcome {
         ("mounts", |config| super::bind(config, Path::new("/tmp"), "/proc/sys", &["bind"])),
         ("hooks.prestart[0]", |config| config["hooks"] = json!({ "prestart": [{ "path": "true" }] })),
         ("linux.cgroupsPath", |config| config["linux"]["cgroupsPath"] = json!("../../x")),
-        ("linux.namespaces", |config| config["linux"]["namespaces"] = json!([{ "type": "pid" }])),
+        ("linux.namespaces", |config| {
+            config["linux"]["namespaces"] = json!([{ "type": "pid" }, { "type": "pid" }]);
+        }),
     ];
     for (field, edit) in edits {
         let bundle = Bundle::new(host, &["/bin/true"], edit)?;

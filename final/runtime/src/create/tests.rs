@@ -17,6 +17,7 @@ fn planned(text: &[u8]) -> Result<(), String> {
     let process = spec.process().as_ref().ok_or("no process")?;
     refuse_unsupported(linux).map_err(told)?;
     let namespaces = Namespaces::new(linux).map_err(told)?;
+    namespaces.check(&spec, linux).map_err(told)?;
     sysctl::plan(linux, &namespaces).map_err(told)?;
     let (status, bundle) = (ContainerState::Creating, Path::new("/bundle"));
     let about = About { id: "x", status, bundle, spec: &spec };
@@ -39,6 +40,9 @@ fn good() -> Value {
     config["linux"]["devices"] = json!([{ "path": "/dev/full2", "type": "c", "major": 1, "minor": 7, "fileMode": 438, "uid": 0, "gid": 0 }]);
     config["linux"]["resources"]["memory"] = json!({ "limit": 67_108_864 });
     config["linux"]["resources"]["pids"] = json!({ "limit": 16 });
+    if let Some(all) = config["linux"]["namespaces"].as_array_mut() {
+        all.push(json!({ "type": "time" }));
+    }
     config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1, "nanosecs": 2 } });
     config["annotations"] = json!({ "org.example": "value" });
     config
