@@ -116,16 +116,12 @@ pub enum Network {
 /// [`Error::Config`] before anything is changed; else the step that failed.
 pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let Create { id, spec, bundle, rootfs, stdio, network, init, options } = create;
-    let missing = |field| Error::config(field, "it is missing");
-    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
-    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-    refuse_unsupported(linux)?;
+    let (linux, process, root) = parts(spec)?;
     let namespaces = Namespaces::new(linux)?;
     namespaces.check(spec, linux)?;
     let sysctl = sysctl::plan(linux, &namespaces)?;
     let about = About { id, status: ContainerState::Creating, bundle, spec };
     let program = program(about, process, linux, &options)?;
-    let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
     let hooks =
         Planned::new(spec.hooks().as_ref(), || State::new(id, spec, bundle), &root_path)?.map(Arc::new);
@@ -133,8 +129,8 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let root = new_root(rootfs, &root_path, &namespaces, spreads)?;
     let moved = net_devices::plan(linux, &namespaces)?;
     let moved_gate = gate(!moved.is_empty())?;
-    let (gate, wants_terminal) =
-        (gate(matches!(network, Network::Interface(_)))?, matches!(stdio, Stdio::Terminal(_)));
+    let wants_terminal = matches!(stdio, Stdio::Terminal(_));
+    let gate = gate(matches!(network, Network::Interface(_)))?;
     let (cgroup, holder) = cgroups::create(id, linux, options.needs_cgroup)?;
     let made = |gate: Option<&OwnedFd>| {
         let init = Init {
@@ -182,6 +178,16 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
             Err(error)
         }
     }
+}
+
+/// What every container needs of a configuration.
+fn parts(spec: &Spec) -> Result<(&Linux, &Process, &oci_spec::runtime::Root), Error> {
+    let missing = |field| Error::config(field, "it is missing");
+    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+    let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+    refuse_unsupported(linux)?;
+    Ok((linux, process, root))
 }
 
 fn program(about: About<'_>, process: &Process, linux: &Linux, options: &Options) -> Result<Program, Error> {

@@ -271,11 +271,15 @@ impl Store {
         Ok(name.unwrap_or_else(|| format!("#{uid}")))
     }
 
+    /// The last container takes the root along; a root that somebody else uses is not empty.
+    pub(crate) fn tidy(&self) {
+        let _ = fs::remove_dir(&self.root);
+    }
+
     pub(crate) fn remove(&self, id: &str) -> anyhow::Result<()> {
         let folder = self.folder(id)?;
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder:?}"))?;
-        // The last one takes the root along; a root that somebody else uses is not empty.
-        let _ = fs::remove_dir(&self.root);
+        self.tidy();
         Ok(())
     }
 }

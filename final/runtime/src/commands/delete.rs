@@ -31,6 +31,9 @@ pub(crate) fn delete(store: &Store, log: &Log, Args { force, id }: &Args) -> any
             let lock = take(store, id)?;
             let record = store.read(id).ok();
             remove(store, id, log, record.as_ref(), lock)?;
+        } else {
+            // A create that was killed may not have come further than that.
+            store.tidy();
         }
         return Ok(0);
     }
