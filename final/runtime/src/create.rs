@@ -120,8 +120,8 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let namespaces = Namespaces::new(linux)?;
     namespaces.check(spec, linux)?;
     let sysctl = sysctl::plan(linux, &namespaces)?;
-    let about = About { id, status: ContainerState::Creating, bundle, spec };
-    let program = program(about, process, linux, &options)?;
+    let program =
+        program(About { id, status: ContainerState::Creating, bundle, spec }, process, linux, &options)?;
     let (root_path, readonly_root) = (bundle.join(root.path()), root.readonly().unwrap_or(false));
     let hooks =
         Planned::new(spec.hooks().as_ref(), || State::new(id, spec, bundle), &root_path)?.map(Arc::new);
@@ -167,17 +167,17 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let made = made(gate.as_ref()).and_then(|created| send(&moved, moved_gate.as_ref(), created));
     // The container is in its cgroup, or never will be.
     drop(holder);
+    let hooks = hooks.filter(|hooks| hooks.before_pivot());
     match made {
-        Ok(created) => {
-            let hooks = hooks.filter(|hooks| hooks.before_pivot());
-            Ok(Container { created, cgroup, gate, wants_terminal, hooks })
-        }
-        Err(error) => {
-            // The first error is the one to tell.
-            let _ = cgroup.map(Cgroup::remove);
-            Err(error)
-        }
+        Ok(created) => Ok(Container { created, cgroup, gate, wants_terminal, hooks }),
+        Err(error) => Err(undone(cgroup, error)),
     }
+}
+
+/// The first error is the one to tell.
+fn undone(cgroup: Option<Cgroup>, error: Error) -> Error {
+    let _ = cgroup.map(Cgroup::remove);
+    error
 }
 
 /// What every container needs of a configuration.
