@@ -1,5 +1,6 @@
 //! Tests of images: the store on the disk is what other programs read, and what is left when a command is killed.
 
+mod answers;
 mod fake;
 mod registries;
 
@@ -46,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
     .into_iter()
     .chain(registries::tests())
+    .chain(answers::tests())
     .collect()
 }
 
