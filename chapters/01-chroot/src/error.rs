@@ -22,9 +22,9 @@ pub enum Error {
     )]
     NotEmpty(PathBuf),
     /// The archive cannot be read, or is damaged.
-    #[error("cannot read the archive {path:?}")]
+    #[error("cannot read the archive{}", named(path))]
     Archive {
-        /// The archive, or the entry in it.
+        /// The archive; empty for a stream that has no name.
         path: PathBuf,
         /// What the reader met.
         source: std::io::Error,
@@ -62,6 +62,17 @@ impl Error {
         }
     }
 
+    /// An error of reading an entry's content says in which archive, and which entry.
+    pub(crate) fn in_archive(self, entry: &Path, archive: &Path) -> Self {
+        match self {
+            Self::Archive { path, source } if path == entry => {
+                let text = format!("at its entry {entry:?}: {source}");
+                Self::Archive { path: archive.to_owned(), source: std::io::Error::new(source.kind(), text) }
+            }
+            other => other,
+        }
+    }
+
     /// The exit status that Docker gives for it: 127 not found, 126 cannot be run, 125 everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -71,4 +82,8 @@ impl Error {
             _ => 125,
         }
     }
+}
+
+fn named(archive: &Path) -> String {
+    if archive.as_os_str().is_empty() { String::new() } else { format!(" {archive:?}") }
 }

@@ -50,13 +50,10 @@ impl Inside {
         let folder = path.parent().unwrap_or(Path::new(""));
         if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
             let fd = match self.resolve(folder) {
-                Err(Errno::NOENT) => {
-                    self.directory(folder)?;
-                    self.resolve(folder)
-                }
-                other => other,
+                Err(Errno::NOENT) => self.make_missing(folder)?,
+                other => other.map_err(named("openat2 RESOLVE_IN_ROOT", folder))?,
             };
-            self.parent = Some((folder.to_owned(), fd.map_err(named("openat2 RESOLVE_IN_ROOT", folder))?));
+            self.parent = Some((folder.to_owned(), fd));
         }
         self.parent.as_ref().map(|(_, fd)| fd).ok_or_else(|| named("openat2", folder)(Errno::NOENT))
     }
@@ -73,6 +70,34 @@ impl Inside {
         )
     }
     // ANCHOR_END: parent
+
+    /// Makes what is missing of a path, from the top down and not by recursion: a name may have two thousand parts.
+    fn make_missing(&self, folder: &Path) -> Result<OwnedFd> {
+        let step = |path: &Path, done: rustix::io::Result<OwnedFd>| {
+            done.map_err(|errno| StepError::new("openat2 RESOLVE_IN_ROOT", path.display(), errno))
+        };
+        let mut walked = PathBuf::new();
+        let mut open = step(&walked, self.resolve(&walked))?;
+        for part in folder {
+            walked.push(part);
+            open = match self.resolve(&walked) {
+                Err(Errno::NOENT) => {
+                    let make = || rustix::fs::mkdirat(&open, part, Mode::from(0o755));
+                    match make() {
+                        // A link that leads nowhere makes way.
+                        Err(Errno::EXIST) => {
+                            rustix::fs::unlinkat(&open, part, AtFlags::empty()).and_then(|()| make())
+                        }
+                        made => made,
+                    }
+                    .map_err(named("mkdirat", &walked))?;
+                    step(&walked, self.resolve(&walked))?
+                }
+                other => step(&walked, other)?,
+            };
+        }
+        Ok(open)
+    }
 
     /// Makes a directory; one that is there already stays, with what is in it.
     pub fn directory(&mut self, path: &Path) -> Result<()> {

@@ -7,13 +7,16 @@
 //! It changes one thing alone: how a path that begins with `/` is looked up. Processes, host name, network and users are still
 //! the host's, and whoever is root inside [walks out](../../examples/escape.rs): chapter 2 mends both.
 //!
-//! In reading order: [`inside`], [`mod@unpack`], [`mod@enter`], [`command`].
+//! In reading order: [`inside`], [`archive`] with [`sparse`] and the PAX records, [`mod@unpack`], [`mod@enter`], [`command`].
 //!
 //! Borrowed from chapter 2: [`user`], by which an ordinary user may call chroot(2) at all.
 //!
 //! Beside the story: [`error`], [`hints`].
 
+pub mod archive;
 pub mod inside;
+mod pax;
+pub mod sparse;
 pub mod unpack;
 
 pub mod enter;

@@ -33,12 +33,16 @@ pub const OPAQUE: &str = ".wh..wh..opq";
 /// Names of AUFS's own bookkeeping, in old images: neither a file nor a whiteout.
 const AUFS: &str = ".wh..wh.";
 
+/// What the names of one archive's whiteouts may take.
+const MOST_MEMORY: usize = 64 << 20;
+
 /// The whiteouts of one archive, collected while it is unpacked.
 #[derive(Debug)]
 pub struct Whiteouts {
     userxattr: bool,
     hidden: BTreeSet<PathBuf>,
     opaque: BTreeSet<PathBuf>,
+    memory: usize,
 }
 
 /// What an archive's entry means by its name.
@@ -54,22 +58,34 @@ enum Meaning {
 impl Whiteouts {
     /// None yet. `userxattr` as in [`crate::Overlay`].
     pub fn new(userxattr: bool) -> Self {
-        Self { userxattr, hidden: BTreeSet::new(), opaque: BTreeSet::new() }
+        Self { userxattr, hidden: BTreeSet::new(), opaque: BTreeSet::new(), memory: 0 }
     }
 
     /// Looks at an entry before it is unpacked; `true` where it is a whiteout and no file. Fits `chroot::unpack::Intercept`:
     /// `&mut |root, path| whiteouts.intercept(root, path)`.
     ///
     /// # Errors
-    /// EINVAL for a whiteout of nothing, of `.` or of `..`.
+    /// EINVAL for a whiteout of nothing, of `.` or of `..`, and for what lies in a folder whose name is that of a whiteout; ENOMEM where
+    /// there are more than any layer has.
     pub fn intercept(&mut self, _root: BorrowedFd<'_>, path: &Path) -> Result<bool, StepError> {
         let folder = path.parent().unwrap_or(Path::new(""));
+        for part in folder {
+            match meaning(part) {
+                Meaning::File => {}
+                Meaning::Ignored => return Ok(true),
+                _ => return Err(StepError::new("whiteout", path.display(), Errno::INVAL)),
+            }
+        }
         match meaning(path.file_name().unwrap_or_default()) {
             Meaning::File => return Ok(false),
             Meaning::Hidden(name) => drop(self.hidden.insert(folder.join(name))),
             Meaning::Opaque => drop(self.opaque.insert(folder.to_owned())),
             Meaning::Ignored => {}
             Meaning::Wrong => return Err(StepError::new("whiteout", path.display(), Errno::INVAL)),
+        }
+        self.memory += path.as_os_str().len() + size_of::<PathBuf>();
+        if self.memory > MOST_MEMORY {
+            return Err(StepError::new("whiteout", path.display(), Errno::NOMEM));
         }
         Ok(true)
     }
@@ -167,14 +183,26 @@ fn folder_of(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, StepError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
     };
-    let failed = |errno| StepError::new("openat2 RESOLVE_IN_ROOT", path.display(), errno);
+    let failed = |path: &Path, errno| StepError::new("openat2 RESOLVE_IN_ROOT", path.display(), errno);
     match open(path) {
         Err(Errno::NOENT) => {
-            let parent = folder_of(root, path.parent().unwrap_or(Path::new("")))?;
-            mkdirat(&parent, path.file_name().unwrap_or_default(), Mode::from(0o755)).map_err(failed)?;
-            open(path).map_err(failed)
+            // From the top down, and not by recursion: a name may have two thousand parts.
+            let mut walked = PathBuf::new();
+            let mut folder = open(&walked).map_err(|errno| failed(&walked, errno))?;
+            for part in path {
+                walked.push(part);
+                let next = open(&walked).or_else(|errno| match errno {
+                    Errno::NOENT => {
+                        mkdirat(&folder, part, Mode::from(0o755))?;
+                        open(&walked)
+                    }
+                    other => Err(other),
+                });
+                folder = next.map_err(|errno| failed(&walked, errno))?;
+            }
+            Ok(folder)
         }
-        other => other.map_err(failed),
+        other => other.map_err(|errno| failed(path, errno)),
     }
 }
 

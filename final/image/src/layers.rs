@@ -22,20 +22,17 @@ use std::sync::Arc;
 
 use chroot::Unpack;
 use chroot::unpack::unpack_into;
-use flate2::read::MultiGzDecoder;
 use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
 use step::step;
-use tempfile::TempDir;
 use unionfs::Whiteouts;
 
 use crate::blobs::{Blobs, make_folder};
+use crate::bounds::Compression;
 use crate::digest::Digesting;
 use crate::layout::digest_of;
 use crate::{DiffId, Digest, Error, Pin};
 
 const BUFFER: usize = 1 << 17;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A layer in the store. It stays there while this value lives, also before an image has it.
 #[derive(Debug, Clone)]
@@ -75,26 +72,27 @@ impl Layers {
         !self.how.as_root
     }
 
-    /// Reads an archive, plain or compressed, into a blob and a folder.
+    /// Reads an archive, plain or compressed, into a blob and a folder. A stream has no name: messages call it the archive.
     pub(crate) fn add(&self, blobs: &Blobs, reader: impl Read, pin: Arc<Pin>) -> Result<Layer, Error> {
-        self.receive(blobs, reader, None, pin)
+        self.receive(blobs, reader, None, Path::new(""), pin)
     }
 
-    /// The same for one that was announced: it becomes a layer if the blob has this digest, and the archive this DiffID.
+    /// The same with a name for messages; and for one that was announced: it becomes a layer if the blob has this digest, and the archive this DiffID.
     pub(crate) fn receive(
         &self,
         blobs: &Blobs,
         reader: impl Read,
         announced: Option<(&Descriptor, &DiffId)>,
+        named: &Path,
         pin: Arc<Pin>,
     ) -> Result<Layer, Error> {
         let mut writer = blobs.writer()?;
         let mut unreadable = None;
         let tee = Tee { reader, writer: &mut writer, failed: &mut unreadable };
         let mut stream = BufReader::with_capacity(BUFFER, tee);
-        let outcome = self.stage(&mut stream).and_then(|staged| {
+        let outcome = self.stage(&mut stream, named).and_then(|staged| {
             // What follows the archive's end belongs to the blob as well.
-            io::copy(&mut stream, &mut io::sink()).map_err(unread)?;
+            io::copy(&mut stream, &mut io::sink()).map_err(|source| unread(named, source))?;
             Ok(staged)
         });
         drop(stream);
@@ -122,7 +120,8 @@ impl Layers {
         if path.is_dir() {
             return Ok(path);
         }
-        let staged = self.stage(&mut BufReader::with_capacity(BUFFER, blobs.open(blob)?))?;
+        let named = blob.to_string();
+        let staged = self.stage(&mut BufReader::with_capacity(BUFFER, blobs.open(blob)?), named.as_ref())?;
         if staged.diff_id != *diff_id {
             return Err(Error::Mismatch { expected: diff_id.clone(), found: staged.diff_id });
         }
@@ -130,8 +129,21 @@ impl Layers {
         Ok(path)
     }
 
-    /// Unpacks a stream to its end into a folder that nobody knows.
-    fn stage(&self, stream: &mut BufReader<impl Read>) -> Result<Staged, Error> {
+    /// Whether a blob is the archive of this DiffID, by reading it.
+    pub(crate) fn check(&self, blobs: &Blobs, blob: &Digest, diff_id: &DiffId) -> Result<(), Error> {
+        let unread = |source| unread(blob.to_string().as_ref(), source);
+        let mut stream = BufReader::with_capacity(BUFFER, blobs.open(blob)?);
+        let compression = Compression::of(stream.fill_buf().map_err(unread)?);
+        let mut tar = Digesting::new(compression.open(stream).map_err(unread)?);
+        io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
+        match tar.finish().1 {
+            found if found == *diff_id => Ok(()),
+            found => Err(Error::Mismatch { expected: diff_id.clone(), found }),
+        }
+    }
+
+    /// Unpacks a stream to its end into a folder that nobody knows. `named` is what a message calls it.
+    fn stage(&self, stream: &mut BufReader<impl Read>, named: &Path) -> Result<Staged, Error> {
         make_folder(&self.unfinished)?;
         let folder = step(
             "mkdir",
@@ -139,17 +151,15 @@ impl Layers {
             "unpack under another name: half a layer is never mistaken for one",
         )
         .run(|| tempfile::Builder::new().prefix("layer-").tempdir_in(&self.unfinished))?;
+        let folder = Unfinished(Some(folder.keep()));
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .map_err(Error::io(folder.path()))?;
-        let compression = Compression::of(fill(stream)?);
-        let stream: &mut dyn Read = match compression {
-            Compression::None => stream,
-            Compression::Gzip => &mut MultiGzDecoder::new(stream),
-            Compression::Zstd => &mut zstd_decoder(stream).map_err(unread)?,
-        };
-        let mut tar = Digesting::new(stream);
+        let unread = |source| unread(named, source);
+        let compression = Compression::of(stream.fill_buf().map_err(unread)?);
+        let mut tar = Digesting::new(compression.open(stream).map_err(unread)?);
         let mut whiteouts = Whiteouts::new(self.userxattr());
-        unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))?;
+        unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))
+            .map_err(|error| error.of_archive(folder.path(), named))?;
         io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
         let root = File::open(folder.path()).map_err(Error::io(folder.path()))?;
         whiteouts.apply(root.as_fd())?;
@@ -157,13 +167,12 @@ impl Layers {
     }
 
     /// Gives a finished folder its name; where somebody else was quicker, theirs is as good.
-    fn place(&self, folder: TempDir, diff_id: &DiffId) -> Result<(), Error> {
+    fn place(&self, folder: Unfinished, diff_id: &DiffId) -> Result<(), Error> {
         let path = self.path(diff_id);
-        if path.is_dir() {
-            return remove_tree(folder.path());
+        if !path.is_dir() {
+            self.rename(folder.path(), &path)?;
+            folder.keep();
         }
-        self.rename(folder.path(), &path)?;
-        let _ = folder.keep();
         Ok(())
     }
 
@@ -200,30 +209,12 @@ impl Layers {
 
 /// A layer's folder before it has its name.
 struct Staged {
-    folder: TempDir,
+    folder: Unfinished,
     compression: Compression,
     diff_id: DiffId,
 }
 
-/// How a blob is compressed, told by its first bytes: a media type may lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
 impl Compression {
-    fn of(start: &[u8]) -> Self {
-        if start.starts_with(&GZIP) {
-            Self::Gzip
-        } else if start.starts_with(&ZSTD) {
-            Self::Zstd
-        } else {
-            Self::None
-        }
-    }
-
     fn media_type(self) -> MediaType {
         match self {
             Self::None => MediaType::ImageLayer,
@@ -231,14 +222,6 @@ impl Compression {
             Self::Zstd => MediaType::ImageLayerZstd,
         }
     }
-}
-
-/// A window of at most 128 MiB, the limit of the `zstd` program: the archive does not say how much memory we use.
-fn zstd_decoder<R: BufRead>(stream: R) -> io::Result<zstd::stream::read::Decoder<'static, R>> {
-    const LARGEST_WINDOW: u32 = 27;
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
-    decoder.window_log_max(LARGEST_WINDOW)?;
-    Ok(decoder)
 }
 
 /// Passes on what it reads, and keeps a copy. An error of the copy must not be taken for one of the archive.
@@ -259,13 +242,8 @@ impl<R: Read, W: Write> Read for Tee<'_, R, W> {
     }
 }
 
-/// The first bytes of the stream: enough to tell how it is compressed, unless the stream is shorter.
-fn fill(stream: &mut BufReader<impl Read>) -> Result<&[u8], Error> {
-    stream.fill_buf().map_err(unread)
-}
-
-fn unread(source: io::Error) -> Error {
-    Error::Layer(chroot::Error::Archive { path: PathBuf::from("-"), source })
+fn unread(named: &Path, source: io::Error) -> Error {
+    Error::Layer(chroot::Error::Archive { path: named.to_owned(), source })
 }
 
 pub(crate) fn descriptor(media_type: MediaType, size: u64, digest: &Digest) -> Descriptor {
@@ -274,14 +252,30 @@ pub(crate) fn descriptor(media_type: MediaType, size: u64, digest: &Digest) -> D
     Descriptor::new(media_type, size, sha256)
 }
 
+/// A folder that goes with the value, however deep the archive made it.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // The error that came before is the one to tell; the next removal sweeps what stays.
+        self.0.take().map(|path| remove_tree(&path));
+    }
+}
+
 /// Removes a tree, also one in which an ordinary user has a folder that does not let its own owner in.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     step("rm", format_args!("-r {}", path.display()), "nothing names it any more").run(|| {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_folders(path)?;
-                fs::remove_dir_all(path)
-            }
+        match empty(path).and_then(|()| fs::remove_dir(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -289,15 +283,53 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn open_folders(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_folders(&entry.path())?;
+/// Removes all in a folder. A folder that is not empty moves up before it is looked into: an archive can nest them deeper, by links, than
+/// any path, stack or number of open files reaches.
+fn empty(root: &Path) -> io::Result<()> {
+    let mut number = 0_u64;
+    loop {
+        let mut done = true;
+        for entry in entries(root)? {
+            let entry = entry?;
+            done = false;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            for inner in entries(&entry.path())? {
+                let inner = inner?;
+                if !inner.file_type()?.is_dir() {
+                    fs::remove_file(inner.path())?;
+                } else if fs::remove_dir(inner.path()).is_err() {
+                    let mut away = root.join(format!(".{number}"));
+                    while fs::symlink_metadata(&away).is_ok() {
+                        number += 1;
+                        away = root.join(format!(".{number}"));
+                    }
+                    // Its `..` changes, which is a write to it.
+                    let_in(&inner.path())?;
+                    fs::rename(inner.path(), away)?;
+                }
+            }
+            fs::remove_dir(entry.path())?;
+        }
+        if done {
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+fn entries(folder: &Path) -> io::Result<fs::ReadDir> {
+    let_in(folder)?;
+    fs::read_dir(folder)
+}
+
+/// Root is let in anyway.
+fn let_in(folder: &Path) -> io::Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
 }
 
 /// Root of the machine, not only of a user namespace, where device nodes and `trusted` attributes are out of reach.

@@ -24,6 +24,7 @@ pub mod reference;
 pub mod image;
 
 pub mod blobs;
+mod bounds;
 pub mod layers;
 pub mod layout;
 

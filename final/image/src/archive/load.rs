@@ -122,6 +122,17 @@ fn from_oci(parts: &Parts, index: &[u8]) -> Result<Vec<Complete>, Error> {
         };
         let layers: Vec<&Layer> = manifest.layers().iter().map(layer).collect::<Result<_, _>>()?;
         check(config, &layers)?;
+        let real = layers.iter().map(|layer| layer.descriptor.size());
+        let real = [bytes.len() as u64, config.len() as u64].into_iter().chain(real);
+        for (told, real) in [&entry, manifest.config()].into_iter().chain(manifest.layers()).zip(real) {
+            if told.size() != real {
+                return Err(refused(format_args!(
+                    "{} has {real} bytes, and not {}",
+                    told.digest(),
+                    told.size()
+                )));
+            }
+        }
         let references: Vec<Reference> = names(&entry).collect();
         match images.iter_mut().find(|image| image.manifest == bytes) {
             Some(image) => image.references.extend(references),

@@ -8,17 +8,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read};
+use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
-use tar::{Archive, EntryType};
+use chroot::archive::Archive;
+use tar::EntryType;
 
 use crate::blobs::LARGEST_DOCUMENT;
+use crate::bounds::Compression;
 use crate::{Digest, Error, Layer, Store};
 
 /// More files than any image has.
 const MOST_FILES: usize = 100_000;
-/// All documents together.
+/// All documents and names together.
 const MOST_BYTES: u64 = 8 * LARGEST_DOCUMENT;
 /// A layer's archive says so here, in its first header.
 const MAGIC: (usize, &[u8]) = (257, b"ustar");
@@ -36,50 +38,55 @@ impl Parts {
     pub(super) fn read(store: &Store, archive: impl Read) -> Result<Self, Error> {
         const BUFFER: usize = 1 << 17;
         let mut stream = BufReader::with_capacity(BUFFER, archive);
-        let start = stream.fill_buf().map_err(unread)?;
-        if start.starts_with(&[0x1f, 0x8b]) {
-            Self::read_plain(store, BufReader::with_capacity(BUFFER, MultiGzDecoder::new(stream)))
-        } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            Self::read_plain(store, zstd::stream::read::Decoder::with_buffer(stream).map_err(unread)?)
-        } else {
-            Self::read_plain(store, stream)
-        }
+        let compression = Compression::of(stream.fill_buf().map_err(unread)?);
+        Self::read_plain(store, compression.open(stream).map_err(unread)?)
     }
 
-    fn read_plain(store: &Store, archive: impl Read) -> Result<Self, Error> {
+    fn read_plain(store: &Store, stream: impl Read) -> Result<Self, Error> {
         let pin = Arc::new(store.pin()?);
-        let (mut parts, mut bytes) = (Self::default(), 0);
-        for (count, entry) in Archive::new(archive).entries().map_err(unread)?.enumerate() {
-            let entry = entry.map_err(unread)?;
-            if count >= MOST_FILES {
+        let (mut parts, mut bytes, mut count) = (Self::default(), 0, 0);
+        let mut archive = Archive::new(stream);
+        while let Some(entry) = archive.next().map_err(unread)? {
+            count += 1;
+            if count > MOST_FILES {
                 return Err(refused(format_args!("it has more than {MOST_FILES} files")));
             }
-            let path = name(&entry.path_bytes());
-            match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous => {}
+            let path = name(&entry.path);
+            bytes += (path.len() + entry.link.len()) as u64;
+            let size = entry.size;
+            let mut file = BufReader::with_capacity(1 << 12, &mut archive);
+            let is_document = match entry.kind {
                 EntryType::Symlink | EntryType::Link => {
-                    let hard = entry.header().entry_type() == EntryType::Link;
-                    let target = entry.link_name_bytes().map(|target| name(&target)).unwrap_or_default();
-                    let target = if hard { target } else { beside(&path, &target) };
-                    parts.links.insert(path, target);
-                    continue;
+                    let target = name(&entry.link);
+                    let target = if entry.kind == EntryType::Link { target } else { beside(&path, &target) };
+                    parts.links.insert(path.clone(), target);
+                    None
                 }
-                _ => continue,
-            }
-            let size = entry.size();
-            let mut file = BufReader::with_capacity(1 << 12, entry);
-            if is_document(file.fill_buf().map_err(unread)?, size) {
+                // A file with holes is neither.
+                EntryType::Regular | EntryType::Continuous if entry.parts.is_none() => {
+                    Some(is_document(file.fill_buf().map_err(unread)?, size))
+                }
+                _ => None,
+            };
+            if is_document == Some(true) {
                 bytes += size;
-                if bytes > MOST_BYTES {
-                    return Err(refused("its documents are too large"));
+            }
+            if bytes > MOST_BYTES {
+                return Err(refused("its documents are too large"));
+            }
+            match is_document {
+                Some(true) => {
+                    let mut document = Vec::new();
+                    file.read_to_end(&mut document).map_err(unread)?;
+                    parts.documents.insert(path, document);
                 }
-                let mut document = Vec::new();
-                file.read_to_end(&mut document).map_err(unread)?;
-                parts.documents.insert(path, document);
-            } else if size > 0 && !is_marker(&path) {
-                let layer = store.layers.add(&store.blobs, file, Arc::clone(&pin))?;
-                parts.check(&path, &layer)?;
-                parts.layers.insert(path, layer);
+                Some(false) if size > 0 && !is_marker(&path) => {
+                    let layer =
+                        store.layers.receive(&store.blobs, file, None, Path::new(&path), Arc::clone(&pin))?;
+                    parts.check(&path, &layer)?;
+                    parts.layers.insert(path, layer);
+                }
+                _ => {}
             }
         }
         Ok(parts)

@@ -7,7 +7,7 @@
 //!
 //! See spec.md of the OCI distribution specification, "Pull"; image-index.md and manifest.md of the image specification.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read as _;
 use std::str::FromStr;
@@ -210,15 +210,21 @@ impl Store {
             Error::answer(repository.host(), format!("{} is not sha256", descriptor.digest()))
         })?;
         if self.blobs.has(&digest) {
+            self.check_known(repository, (descriptor, diff_id), &digest)?;
             self.layers.ensure(&self.blobs, &digest, diff_id)?;
             progress.end(&digest, "Already exists");
             return Ok(());
         }
         progress.begin(&digest, descriptor.size());
-        let mut failed = None;
+        let (mut failed, announced) = (None, Some((descriptor, diff_id)));
         let download = Download::new(repository, (&digest, descriptor.size()), stop, progress, &mut failed);
-        let received =
-            self.layers.receive(&self.blobs, download, Some((descriptor, diff_id)), Arc::clone(pin));
+        let received = self.layers.receive(
+            &self.blobs,
+            download,
+            announced,
+            digest.to_string().as_ref(),
+            Arc::clone(pin),
+        );
         // What broke the stream says more than that it broke.
         match (received, failed) {
             (_, Some(error)) => Err(error),
@@ -228,6 +234,31 @@ impl Store {
                 Ok(())
             }
         }
+    }
+}
+
+impl Store {
+    /// Whether a blob that is there already is what a manifest says. That it has this DiffID an image knows that has it, or its bytes do.
+    fn check_known(
+        &self,
+        repository: &Repository<'_>,
+        (descriptor, diff_id): (&Descriptor, &DiffId),
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let size =
+            self.blobs.open(digest)?.metadata().map_err(crate::Error::io(self.blobs.path(digest)))?.len();
+        if size != descriptor.size() {
+            let reason = format!("{digest} has {size} bytes, and not {}", descriptor.size());
+            return Err(Error::answer(repository.host(), reason));
+        }
+        let knows = |image: &Image| {
+            let pairs = image.layers.iter().zip(&image.descriptors);
+            pairs.into_iter().any(|(known, blob)| known == diff_id && blob.digest() == descriptor.digest())
+        };
+        if !self.list()?.iter().any(knows) {
+            self.layers.check(&self.blobs, digest, diff_id)?;
+        }
+        Ok(())
     }
 }
 
@@ -330,7 +361,11 @@ fn fetch_config(
         return Err(wrong(format!("a config of {} bytes", announced.size())));
     }
     let bytes = if store.blobs.has(&digest) {
-        store.blobs.read(&digest)?
+        let bytes = store.blobs.read(&digest)?;
+        if bytes.len() as u64 != announced.size() {
+            return Err(wrong(format!("{digest} has {} bytes, and not {}", bytes.len(), announced.size())));
+        }
+        bytes
     } else {
         let mut bytes = Vec::new();
         let (body, _) = repository.blob(&digest, 0)?;
@@ -358,12 +393,16 @@ fn pairs<'a>(
     if layers.len() != diff_ids.len() {
         return Err(wrong(format!("{} layers, and {} diff_ids in the config", layers.len(), diff_ids.len())));
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     let mut pairs = Vec::new();
     for (layer, diff_id) in layers.iter().zip(diff_ids) {
         let diff_id: DiffId = diff_id.parse().map_err(|_| wrong(format!("{diff_id} is no sha256 digest")))?;
-        if seen.insert(layer.digest().to_string()) {
-            pairs.push((layer, diff_id));
+        match seen.insert(layer.digest().to_string(), diff_id.clone()) {
+            None => pairs.push((layer, diff_id)),
+            Some(other) if other == diff_id => {}
+            Some(other) => {
+                return Err(wrong(format!("the config calls {} both {other} and {diff_id}", layer.digest())));
+            }
         }
     }
     Ok(pairs)

@@ -7,6 +7,8 @@
 //! "quay.io" = ["http://cache.example:5000"]                   # of others
 //! ```
 //!
+//! In the same file, before the first table: `unpack-ratio = 2000`, how many times its size a layer may unpack to (200).
+//!
 //! The machine's file is `/etc/sampan/config.toml`, the user's `$XDG_CONFIG_HOME/sampan/config.toml`; what both say is added up. The
 //! names of the first two are those of Docker's `daemon.json`. Loopback addresses need no entry, as with Docker.
 
@@ -28,6 +30,7 @@ const MACHINE: &str = "/etc/sampan";
 pub struct Settings {
     insecure: Vec<String>,
     mirrors: BTreeMap<String, Vec<String>>,
+    unpack_ratio: Option<u64>,
     /// The folders in which certificates are looked for, by `HOST[:PORT]/`.
     pub(crate) certificates: Vec<PathBuf>,
 }
@@ -39,6 +42,7 @@ struct File {
     insecure_registries: Vec<String>,
     registry_mirrors: Vec<String>,
     mirrors: BTreeMap<String, Vec<String>>,
+    unpack_ratio: Option<u64>,
 }
 
 impl Settings {
@@ -66,6 +70,7 @@ impl Settings {
     fn add(&mut self, text: &str) -> Result<(), String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         self.insecure.extend(file.insecure_registries);
+        self.unpack_ratio = file.unpack_ratio.or(self.unpack_ratio);
         let of_docker = ("docker.io".to_owned(), file.registry_mirrors);
         for (domain, mirrors) in file.mirrors.into_iter().chain([of_docker]) {
             for mirror in &mirrors {
@@ -76,6 +81,11 @@ impl Settings {
             self.mirrors.entry(domain).or_default().extend(mirrors);
         }
         Ok(())
+    }
+
+    /// How many times its size a layer may unpack to.
+    pub(crate) fn unpack_ratio(&self) -> Option<u64> {
+        self.unpack_ratio
     }
 
     /// Whether the registry of this domain may be spoken to without encryption, or with a certificate that nobody vouches for.
