@@ -2,6 +2,7 @@
 
 mod build;
 mod commit;
+mod create;
 mod diff;
 mod exec;
 mod export;
@@ -39,46 +40,10 @@ use sampan_engine::Engine;
 /// What `sampan` does.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make an image from a root file system's tar archive
-    Import(import::Import),
-    /// List the images
-    Images(images::Images),
-    /// Build an image from a Dockerfile
-    Build(build::Build),
-    /// Get an image from a registry
-    Pull(pull::Pull),
-    /// Give an image to a registry
-    Push(push::Push),
-    /// Log in to a registry
-    Login(login::Login),
-    /// Forget a login
-    Logout(login::Logout),
-    /// Search Docker Hub, or list a registry
-    Search(search::Search),
-    /// Write all files of a container into a tar archive
-    Export(export::Export),
-    /// Make an image of what a container changed
-    Commit(commit::Commit),
-    /// Show which files a container added (A), changed (C) and deleted (D)
-    Diff(diff::Diff),
-    /// Show the steps that made an image
-    History(history::History),
-    /// Images
-    #[command(subcommand)]
-    Image(image::Image),
-    /// The machine as the engine uses it
-    #[command(subcommand)]
-    System(system::System),
-    /// Write images into an archive
-    Save(save::Save),
-    /// Read images from an archive
-    Load(load::Load),
-    /// Give an image one more name
-    Tag(tag::Tag),
-    /// Remove images
-    Rmi(rmi::Rmi),
     /// Create a container and start it
     Run(Box<run::Run>),
+    /// Create a container and do not start it
+    Create(Box<create::Create>),
     /// Start a stopped container
     Start(start::Start),
     /// List the containers
@@ -93,9 +58,47 @@ pub(crate) enum Command {
     Kill(kill::Kill),
     /// Remove containers
     Rm(rm::Rm),
-    /// Volumes
+    /// Show which files a container added (A), changed (C) and deleted (D)
+    Diff(diff::Diff),
+    /// Make an image of what a container changed
+    Commit(commit::Commit),
+    /// Write all files of a container into a tar archive
+    Export(export::Export),
+    /// Make an image from a root file system's tar archive
+    Import(import::Import),
+    /// Build an image from a Dockerfile
+    Build(build::Build),
+    /// List the images
+    Images(images::Images),
+    /// Show the steps that made an image
+    History(history::History),
+    /// Give an image one more name
+    Tag(tag::Tag),
+    /// Remove images
+    Rmi(rmi::Rmi),
+    /// Write images into an archive
+    Save(save::Save),
+    /// Read images from an archive
+    Load(load::Load),
+    /// Get an image from a registry
+    Pull(pull::Pull),
+    /// Give an image to a registry
+    Push(push::Push),
+    /// Log in to a registry
+    Login(login::Login),
+    /// Forget a login
+    Logout(login::Logout),
+    /// Search Docker Hub, or list a registry
+    Search(search::Search),
+    /// The commands about images, also `inspect` and `prune`
+    #[command(subcommand)]
+    Image(image::Image),
+    /// The commands about volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// How much room is taken
+    #[command(subcommand)]
+    System(system::System),
     /// Serve the Docker Engine API on a UNIX socket
     #[cfg(feature = "serve")]
     Serve(serve::Serve),
@@ -116,6 +119,7 @@ impl Command {
             Self::Logout(command) => command.run(),
             Self::Search(command) => command.run(),
             Self::Export(command) => command.run(engine),
+            Self::Create(command) => command.run(engine),
             Self::Commit(command) => command.run(engine),
             Self::Diff(command) => command.run(engine),
             Self::History(command) => command.run(engine),
