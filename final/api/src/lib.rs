@@ -4,11 +4,12 @@
 //! synchronous, so each request works on a thread of the blocking pool. What is served so far: `/_ping`, `/version`,
 //! `/containers/json` and `/images/json`; everything else answers 404 with a message in Docker's form.
 //!
-//! See the Docker Engine API, version 1.43.
+//! See the Docker Engine API, version 1.43. Beside it stands a second server, [`registry`], which offers the store's images to others.
 
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod registry;
 pub mod routes;
 
 use std::io;

@@ -104,6 +104,11 @@ impl<T> Digesting<T> {
         (self.inner, Digest::from_hash(&self.hash.finalize()), self.size)
     }
 
+    /// How many bytes have passed.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// What is passed on to.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner

@@ -14,7 +14,7 @@
 //! complete; 3. the index names only what is there; 4. what nothing names is removed by reachability, never by a counter.
 //!
 //! In reading order: [`digest`], [`reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`], [`usage`],
-//! [`lock`]; then [`archive`] and [`registry`], for what comes from elsewhere.
+//! [`lock`]; then [`archive`] and [`registry`], for what comes from elsewhere, and [`serve`], for those who come here.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ pub mod archive;
 pub mod import;
 pub mod registry;
 pub mod remove;
+pub mod serve;
 pub mod store;
 pub mod usage;
 

@@ -18,6 +18,8 @@ mod logs;
 mod ps;
 mod pull;
 mod push;
+#[cfg(feature = "serve")]
+mod registry;
 mod rm;
 mod rmi;
 mod run;
@@ -90,6 +92,10 @@ pub(crate) enum Command {
     Logout(login::Logout),
     /// Search Docker Hub, or list a registry
     Search(search::Search),
+    /// A registry of one's own
+    #[cfg(feature = "serve")]
+    #[command(subcommand)]
+    Registry(registry::Registry),
     /// The commands about images, also `inspect` and `prune`
     #[command(subcommand)]
     Image(image::Image),
@@ -118,6 +124,8 @@ impl Command {
             Self::Login(command) => command.run(),
             Self::Logout(command) => command.run(),
             Self::Search(command) => command.run(),
+            #[cfg(feature = "serve")]
+            Self::Registry(command) => command.run(engine),
             Self::Export(command) => command.run(engine),
             Self::Create(command) => command.run(engine),
             Self::Commit(command) => command.run(engine),
