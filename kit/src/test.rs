@@ -4,7 +4,7 @@
 //! prints the same as it comes, and at the end one line for each skip, with its reason, each failure, and the sum.
 //!
 //! What this machine cannot show, the virtual machine may: with `--with-vm`, a test that was skipped here and passed there
-//! counts as passed, and is named.
+//! counts as passed, and is named. What needs systemd is run there in a second one, whose first process that is.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
@@ -39,11 +39,16 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::make(&setup::Args::default())?;
-    let mut tally = if args.vm { inside(args, &args.names)? } else { here(args)? };
+    let mut tally = if args.vm { inside(args, &args.machine, &args.names)? } else { here(args)? };
     if let Some(names) = &args.with_vm {
         println!("\nThe same, in a virtual machine with cgroup version 2 alone:");
         let names = names.as_ref().map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>());
-        tally.add(inside(args, names.as_ref().unwrap_or(&args.names))?);
+        tally.add(inside(args, &args.machine, names.as_ref().unwrap_or(&args.names))?);
+        let names = tally.skipped_for("systemd");
+        if !names.is_empty() {
+            println!("\nWhat needs systemd, in a virtual machine whose first process that is:");
+            tally.add(inside(args, &args.machine.with_systemd(), &names)?);
+        }
     }
     writeln!(std::io::stdout(), "\n{}", tally.text())?;
     Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -71,10 +76,10 @@ fn here(args: &Args) -> Result<Tally> {
 }
 
 /// In the virtual machine.
-fn inside(args: &Args, names: &[String]) -> Result<Tally> {
-    let tally = Arc::new(Mutex::new(Tally { suffix: " (vm)", ..Tally::default() }));
+fn inside(args: &Args, machine: &vm::Options, names: &[String]) -> Result<Tally> {
+    let tally = Arc::new(Mutex::new(Tally { suffix: IN_VM, ..Tally::default() }));
     let reader = Arc::clone(&tally);
-    let passed = vm::suite::run(&args.machine, names, args.quick, move |line| {
+    let passed = vm::suite::run(machine, names, args.quick, move |line| {
         reader.lock().unwrap_or_else(PoisonError::into_inner).read(line);
         show(line);
     })?;
@@ -88,6 +93,9 @@ fn show(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
+
+/// What is added to the name of a test that ran there.
+const IN_VM: &str = " (vm)";
 
 /// What the test programs have said so far.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -130,12 +138,21 @@ impl Tally {
         }
     }
 
+    /// The tests that were skipped for want of this, by their bare names.
+    fn skipped_for(&self, need: &str) -> Vec<String> {
+        let lacks = |reason: &str| reason.strip_prefix(need).is_some_and(|rest| rest.starts_with(':'));
+        let mut names: Vec<String> =
+            self.skipped.iter().filter(|(_, reason)| lacks(reason)).map(|(name, _)| bare(name)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Adds what came of the same tests elsewhere. What was skipped in one place and passed in the other is skipped no more.
     fn add(&mut self, other: Self) {
-        let bare = |name: &str| name.trim_end_matches(other.suffix).to_owned();
         self.skipped.retain(|(name, reason)| {
-            let passed = other.passed_names.contains(name);
-            if passed {
+            let passed = other.passed_names.contains(&bare(name));
+            if passed && !name.ends_with(IN_VM) {
                 self.elsewhere.push((name.clone(), reason.clone()));
             }
             !passed
@@ -167,6 +184,11 @@ impl Tally {
         lines.push(format!("{} passed, {failed} failed, {skipped} skipped", self.passed));
         lines.join("\n")
     }
+}
+
+/// The name without the place where it ran.
+fn bare(name: &str) -> String {
+    name.trim_end_matches(IN_VM).to_owned()
 }
 
 /// The number that stands before a word.
@@ -217,6 +239,19 @@ mod tests {
             here.text(),
             "passed in the virtual machine alone: b: cgroup_v2: none\nskipped: c (vm): y\n2 passed, 0 failed, 1 skipped"
         );
+    }
+
+    #[test]
+    fn what_needs_systemd_is_known_by_its_reason() {
+        let mut here = tally("test s ... ignored (systemd: the first process is not)", true);
+        let mut there = Tally { suffix: IN_VM, ..Tally::default() };
+        there.read("test s ... ignored (systemd: no)");
+        here.add(there);
+        assert_eq!((here.skipped_for("systemd"), here.skipped.len()), (vec!["s".to_owned()], 2));
+        let mut second = Tally { suffix: IN_VM, ..Tally::default() };
+        second.read("test s ... ok");
+        here.add(second);
+        assert_eq!((here.skipped.len(), here.elsewhere.len()), (0, 1));
     }
 
     #[test]

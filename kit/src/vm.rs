@@ -61,6 +61,12 @@ pub(crate) struct Options {
     memory: u32,
 }
 
+impl Options {
+    pub(crate) fn with_systemd(&self) -> Self {
+        Self { systemd: true, ..self.clone() }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let machine = machine(&args.options)?;
     setup::make(&setup::Args { built: args.built, ..setup::Args::default() })?;

@@ -16,6 +16,9 @@ use nix::unistd::{getegid, geteuid};
 use crate::host::Host;
 use crate::kernel;
 
+/// The machine's message bus; a test's own `/run` covers it at its usual place.
+const SYSTEM_BUS: &str = "/proc/1/root/run/dbus/system_bus_socket";
+
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Need {
@@ -35,6 +38,8 @@ pub enum Need {
     CgroupV2(&'static str),
     /// This controller is on either.
     Cgroup(&'static str),
+    /// The first process is systemd, and answers on the system's message bus.
+    Systemd,
     /// This security module is switched on: `apparmor`, `selinux`.
     Security(&'static str),
     /// The kernel has nf_tables.
@@ -66,6 +71,7 @@ impl fmt::Display for Need {
             Self::CgroupV1(controller) => write!(f, "cgroup_v1:{controller}"),
             Self::CgroupV2(controller) => write!(f, "cgroup_v2:{controller}"),
             Self::Cgroup(controller) => write!(f, "cgroup:{controller}"),
+            Self::Systemd => f.write_str("systemd"),
             Self::Security(module) => write!(f, "security:{module}"),
             Self::Nftables => f.write_str("nftables"),
             Self::Bridge => f.write_str("bridge"),
@@ -94,6 +100,7 @@ impl Need {
             "cgroup_v1" => Self::CgroupV1(rest()),
             "cgroup_v2" => Self::CgroupV2(rest()),
             "cgroup" => Self::Cgroup(rest()),
+            "systemd" => Self::Systemd,
             "security" => Self::Security(rest()),
             "nftables" => Self::Nftables,
             "bridge" => Self::Bridge,
@@ -126,6 +133,13 @@ impl Need {
             Self::Cgroup(controller) => {
                 cgroup(true, controller).and_then(|reason| cgroup(false, controller).map(|_| reason))
             }
+            Self::Systemd
+                if !fs::read_to_string("/proc/1/comm").is_ok_and(|name| name.trim() == "systemd") =>
+            {
+                because("the first process is not systemd")
+            }
+            Self::Systemd if !Path::new(SYSTEM_BUS).exists() => because("there is no message bus"),
+            Self::Systemd => None,
             Self::Security(module) => {
                 let files = ["/sys/module/apparmor/parameters/enabled", "/sys/fs/selinux/enforce"];
                 let on = files.iter().any(|file| file.contains(module) && Path::new(file).exists());

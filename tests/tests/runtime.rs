@@ -3,6 +3,7 @@
 mod attacks;
 mod attributes;
 mod commands;
+mod fake_systemd;
 mod files;
 mod filters;
 mod fuzz;
@@ -14,6 +15,7 @@ mod paths;
 mod profile;
 mod resources;
 mod spaces;
+mod systemd;
 mod turns;
 
 use std::error::Error;
@@ -33,6 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = attributes::tests();
     tests.extend(attacks::tests());
+    tests.extend(fake_systemd::tests());
     tests.extend(files::tests());
     tests.extend(filters::tests());
     tests.extend(commands::tests());
@@ -43,6 +46,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(mounts::tests());
     tests.extend(paths::tests());
     tests.extend(spaces::tests());
+    tests.extend(systemd::tests());
     tests.extend(turns::tests());
     tests.extend(profile::tests());
     tests.extend(resources::tests());

@@ -125,6 +125,17 @@ pub fn open(id: &str, linux: &Linux, below: Option<&Path>) -> Result<Option<Cgro
     }
 }
 
+/// Comes to where one more process can be cloned into the container's cgroup: see [`crate::systemd`].
+///
+/// # Errors
+/// systemd's, where the cgroup is one of its units.
+pub(crate) fn come_near(id: &str, linux: &Linux) -> Result<(), Error> {
+    match Place::of(id, linux)? {
+        Place::Unit(_) => systemd::come_near(&hierarchies()?),
+        Place::Path(_) => Ok(()),
+    }
+}
+
 fn hierarchies() -> Result<Hierarchies, ::cgroups::Error> {
     Hierarchies::find(Path::new("/proc/self"))
 }

@@ -67,6 +67,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let around = Around { about, die_with_parent: !detach, keep_keyring: false, preserve_fds };
     let mut program = Program::new(exec.process, linux, &around)?;
     let stdio = Prepared::new(exec.stdio);
+    cgroups::come_near(exec.id, linux)?;
     let cgroup = cgroups::open(exec.id, linux, below.as_deref())?;
     let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;
     let into_cgroup = cgroup.as_ref().map(::cgroups::Cgroup::directory).transpose()?.flatten();

@@ -7,7 +7,8 @@
 //! What systemd requires: a scope is made around a process that is there, and ends with the last one in it. The container's first
 //! process is cloned *into* its cgroup, which must be there before; so a process that only waits holds the scope open for
 //! that moment. Order: fork the holder -> `StartTransientUnit` -> wait for the job's end -> ask where the cgroup is -> limits -> the
-//! container is cloned into it -> the holder goes.
+//! container is cloned into it -> the holder goes. An ordinary user's manager does the same with the user's own part of the tree,
+//! and there the runtime first moves into that part itself.
 //!
 //! With version 2, alone or beside version 1: systemd knows the processes of a scope by it.
 //! Not covered: names that end in `.slice`, for which other runtimes make no scope.
@@ -30,7 +31,7 @@ use std::path::Path;
 #[cfg(feature = "systemd")]
 pub(crate) use holder::Holder;
 #[cfg(feature = "systemd")]
-pub(crate) use manager::{create, find, stop, update};
+pub(crate) use manager::{come_near, create, find, stop, update};
 
 use crate::Error;
 
@@ -66,7 +67,7 @@ mod without {
 
     use std::path::PathBuf;
 
-    use ::cgroups::{Cgroup, Limits};
+    use ::cgroups::{Cgroup, Hierarchies, Limits};
 
     use super::Unit;
     use crate::Error;
@@ -81,6 +82,10 @@ mod without {
 
     fn missing<T>() -> Result<T, Error> {
         Err(Error::Systemd("this runtime was built without it: cargo build --features systemd".to_owned()))
+    }
+
+    pub(crate) fn come_near(_: &Hierarchies) -> Result<(), Error> {
+        missing()
     }
 
     pub(crate) fn create(_: &Unit, _: &Limits) -> Result<(Cgroup, Holder), Error> {
@@ -101,7 +106,7 @@ mod without {
 }
 
 #[cfg(not(feature = "systemd"))]
-pub(crate) use without::{Holder, create, find, stop, update};
+pub(crate) use without::{Holder, come_near, create, find, stop, update};
 
 #[cfg(test)]
 mod tests {

@@ -47,7 +47,7 @@ pub(crate) fn run(
     set("KIT_RUN", FOLDER.into());
     // Emulated, everything takes longer.
     set("KIT_TIME_LIMIT", "300".into());
-    set("KIT_REQUIRE", NEEDED.into());
+    set("KIT_REQUIRE", if options.systemd { format!("{NEEDED},systemd").into() } else { NEEDED.into() });
     if quick {
         set("KIT_QUICK", "1".into());
     }

@@ -83,7 +83,7 @@ pub(crate) fn features() -> anyhow::Result<u8> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
-            "cgroup": { "v1": true, "v2": true, "systemd": cfg!(feature = "systemd"), "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": cfg!(feature = "systemd"), "systemdUser": cfg!(feature = "systemd"), "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": ACTIONS,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ::cgroups::{Cgroup, Hierarchies, Limits};
+use nix::unistd::{AccessFlags, access};
 use step::{StepError, step};
 
 use super::bus::{Connection, Object, is_user};
@@ -33,27 +34,13 @@ pub(crate) fn create(unit: &Unit, limits: &Limits) -> Result<(Cgroup, Holder), E
             "it knows scopes by cgroup version 2, which is not mounted here".to_owned(),
         ));
     }
+    come_near(&hierarchies)?;
     let mut bus = Connection::open()?;
-    bus.listen(JOB_REMOVED)?;
     let holder = Holder::new()?;
-    let text = |text: &str| Value::Text(text.to_owned());
-    let slice = match unit.slice.as_str() {
-        "" if is_user() => "user.slice",
-        "" => "system.slice",
-        slice => slice,
-    };
-    let mut all = vec![
-        ("Description".to_owned(), text("a container of sampan-runtime")),
-        ("Slice".to_owned(), text(slice)),
-        ("Delegate".to_owned(), Value::Bool(true)),
-        ("DefaultDependencies".to_owned(), Value::Bool(false)),
-        ("PIDs".to_owned(), Value::Numbers(vec![holder.pid()])),
-    ];
-    all.extend(ACCOUNTING.map(|name| (name.to_owned(), Value::Bool(true))));
-    all.extend(properties::of(limits));
-    let body = vec![text(&unit.name), text("replace"), Value::Properties(all), Value::Units(Vec::new())];
+    let mut more: Vec<_> = ACCOUNTING.map(|name| (name.to_owned(), Value::Bool(true))).into();
+    more.extend(properties::of(limits));
     let why = "on a host whose cgroups systemd keeps, it makes them; below this one the tree is ours";
-    job(&mut bus, "StartTransientUnit", unit, body, why)?;
+    start(&mut bus, unit, holder.pid(), more, why)?;
     let made = path(&mut bus, unit)
         .and_then(|path| path.ok_or_else(|| Error::Systemd(format!("{} has no cgroup", unit.name))))
         .and_then(|path| Ok(Cgroup::adopt(&hierarchies, &path, limits)?));
@@ -66,6 +53,53 @@ pub(crate) fn create(unit: &Unit, limits: &Limits) -> Result<(Cgroup, Holder), E
             Err(error)
         }
     }
+}
+
+/// Moves this process, an ordinary user's, to where it may clone into a scope of the user's manager: into a scope beside it.
+///
+/// The kernel asks who moves a process for the right to write to `cgroup.procs` in both cgroups *and* in the one that is above both
+/// (cgroups(7), "Cgroup delegation containment"). A login has a scope of the system's; only systemd can lead out of it.
+///
+/// # Errors
+/// [`Error::Systemd`].
+pub(crate) fn come_near(hierarchies: &Hierarchies) -> Result<(), Error> {
+    let Some(own) = hierarchies.v2().map(|hierarchy| hierarchy.own.join("cgroup.procs")) else {
+        return Ok(());
+    };
+    if !is_user() || access(&own, AccessFlags::W_OK).is_ok() {
+        return Ok(());
+    }
+    let pid = std::process::id();
+    let unit = Unit { slice: String::new(), name: format!("sampan-runtime-{pid}.scope") };
+    let why = "the kernel lets a user clone into a cgroup of the user's manager from another of these only";
+    start(&mut Connection::open()?, &unit, pid, Vec::new(), why)
+}
+
+/// Starts a scope around a process.
+fn start(
+    bus: &mut Connection,
+    unit: &Unit,
+    pid: u32,
+    more: Vec<(String, Value)>,
+    why: &'static str,
+) -> Result<(), Error> {
+    bus.listen(JOB_REMOVED)?;
+    let text = |text: &str| Value::Text(text.to_owned());
+    let slice = match unit.slice.as_str() {
+        "" if is_user() => "user.slice",
+        "" => "system.slice",
+        slice => slice,
+    };
+    let mut all = vec![
+        ("Description".to_owned(), text("a container of sampan-runtime")),
+        ("Slice".to_owned(), text(slice)),
+        ("Delegate".to_owned(), Value::Bool(true)),
+        ("DefaultDependencies".to_owned(), Value::Bool(false)),
+        ("PIDs".to_owned(), Value::Numbers(vec![pid])),
+    ];
+    all.extend(more);
+    let body = vec![text(&unit.name), text("replace"), Value::Properties(all), Value::Units(Vec::new())];
+    job(bus, "StartTransientUnit", unit, body, why)
 }
 
 /// Where the scope's cgroup is, below the hierarchies; none where there is no such scope.

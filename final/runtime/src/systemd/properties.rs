@@ -2,7 +2,7 @@
 //!
 //! systemd speaks of version 2: weights, and swap by itself. What it has no property for stands in the cgroup's file alone.
 
-use ::cgroups::cpu::{PERIOD, weight_from_shares};
+use ::cgroups::cpu::weight_from_shares;
 use ::cgroups::io_weight::stretched;
 use ::cgroups::{CpuMax, Limits, cpuset};
 
@@ -23,7 +23,8 @@ pub(super) fn of(limits: &Limits) -> Vec<(String, Value)> {
     set("CPUWeight", limits.cpu_weight.or(limits.cpu_shares.map(weight_from_shares)).map(Value::U64));
     let ceiling = limits.cpu_max.or(limits.cpus.map(CpuMax::from_cpus));
     set("CPUQuotaPerSecUSec", ceiling.map(|it| Value::U64(per_second(it))));
-    set("CPUQuotaPeriodUSec", ceiling.filter(|it| it.period != PERIOD).map(|it| Value::U64(it.period)));
+    // Also the usual one: an update may come back to it from another.
+    set("CPUQuotaPeriodUSec", ceiling.map(|it| Value::U64(it.period)));
     set("AllowedCPUs", limits.cpuset.as_deref().and_then(mask));
     set("AllowedMemoryNodes", limits.cpuset_mems.as_deref().and_then(mask));
     let tasks = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX);
@@ -73,6 +74,7 @@ mod tests {
             ("MemorySwapMax", Value::U64(50)),
             ("CPUWeight", Value::U64(100)),
             ("CPUQuotaPerSecUSec", Value::U64(340_000)),
+            ("CPUQuotaPeriodUSec", Value::U64(100_000)),
             ("AllowedCPUs", Value::Bytes(vec![3, 2])),
             ("TasksMax", Value::U64(u64::MAX)),
         ];
@@ -82,6 +84,6 @@ mod tests {
 
     #[test]
     fn no_ceiling_is_the_largest_number() {
-        assert_eq!(per_second(CpuMax { quota: None, period: PERIOD }), u64::MAX);
+        assert_eq!(per_second(CpuMax { quota: None, period: 100_000 }), u64::MAX);
     }
 }
