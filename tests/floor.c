@@ -80,6 +80,19 @@ static void device_rules(const char *directory) {
 		put(directory, "devices.allow", allowed[i]);
 }
 
+/* A new cpuset allows nothing, and nobody may enter it: it gets what the one above it has. */
+static void inherit(const char *directory, const char *name) {
+	char path[4096], text[4096];
+	snprintf(path, sizeof path, "%s/../%s", directory, name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd == -1 ? -1 : read(fd, text, sizeof text - 1);
+	if (length == -1)
+		die("read", path);
+	close(fd);
+	text[length] = 0;
+	put(directory, name, text);
+}
+
 static int make_cgroups(void) {
 	int into = -1;
 	for (int i = 0; i < cgroup_count; i++) {
@@ -88,6 +101,10 @@ static int make_cgroups(void) {
 			DO(into = open(cgroups[i], O_PATH | O_DIRECTORY | O_CLOEXEC), cgroups[i]);
 		else if (has(cgroups[i], "devices.deny"))
 			device_rules(cgroups[i]);
+		else if (has(cgroups[i], "cpuset.cpus")) {
+			inherit(cgroups[i], "cpuset.cpus");
+			inherit(cgroups[i], "cpuset.mems");
+		}
 	}
 	return into;
 }

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::panic;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -103,6 +104,7 @@ fn supervise(name: &str) -> Result<Completion, String> {
     let limit = seconds.map_or(TIME_LIMIT, Duration::from_secs);
     let status = watch(pid, limit);
     let survivors = end_all();
+    remove_cgroups(child.id());
     if let Some(folder) = inside::folder_of(child.id()) {
         // Its mounts ended with the test's mount namespace; an ordinary user has none.
         let _ = std::fs::remove_dir_all(folder);
@@ -155,6 +157,31 @@ fn end_all() -> Vec<String> {
             Ok(_) => {}
         }
     }
+}
+
+/// Removes the cgroups of a test that failed before it came to that, `sampan/test-PID-NAME` in each hierarchy: the next test
+/// with this pid would be refused them. One that passed has left none, for that is looked for.
+fn remove_cgroups(pid: u32) {
+    let own = format!("test-{pid}-");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+        let folder = Path::new(line.split(' ').nth(4).unwrap_or_default()).join("sampan");
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&own) {
+                remove_cgroup(&entry.path());
+            }
+        }
+    }
+}
+
+/// The innermost first. Its processes were just killed; one in which some are left stays, and `kit leaks` names it.
+fn remove_cgroup(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
 }
 
 fn read(log: &mut File) -> std::io::Result<String> {
