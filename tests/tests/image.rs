@@ -3,6 +3,8 @@
 mod answers;
 mod fake;
 mod registries;
+mod serve;
+mod serve_http;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,6 +50,8 @@ pub(crate) fn tests() -> Vec<Test> {
     .into_iter()
     .chain(registries::tests())
     .chain(answers::tests())
+    .chain(serve::tests())
+    .chain(serve_http::tests())
     .collect()
 }
 

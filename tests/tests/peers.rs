@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tests::{Host, Test, args};
 
-pub(crate) use engine::{Engine, Kind};
+pub(crate) use engine::{Engine, IMAGE, Kind};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -51,7 +51,7 @@ fn archive(host: &Host) -> Result<PathBuf> {
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },
     });
     fs::write(folder.join("config.json"), config.to_string())?;
-    let manifest = json!([{ "Config": "config.json", "RepoTags": [engine::IMAGE], "Layers": ["layer.tar"] }]);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"] }]);
     fs::write(folder.join("manifest.json"), manifest.to_string())?;
     let archive = folder.join("image.tar");
     let all = ["manifest.json", "config.json", "layer.tar"].map(Into::into);

@@ -99,7 +99,7 @@ impl<'a> Client<'a> {
     }
 }
 
-fn digest(host: &Host, image: &str) -> Result<String> {
+pub(super) fn digest(host: &Host, image: &str) -> Result<String> {
     let output = host.command("skopeo", ["inspect", "--tls-verify=false", &format!("docker://{image}")])?;
     Ok(output.success()?.json()?["Digest"].as_str().unwrap_or_default().to_owned())
 }
@@ -151,7 +151,7 @@ fn round_trip(host: &Host) -> Outcome {
 }
 
 /// `student:plank`, by bcrypt.
-const HTPASSWD: &str = "student:$2y$05$abcdefghijklmnopqrstuu67fhMeKtFoL.8KpgBWLVPYdUXPimjlG\n";
+pub(super) const HTPASSWD: &str = "student:$2y$05$abcdefghijklmnopqrstuu67fhMeKtFoL.8KpgBWLVPYdUXPimjlG\n";
 
 fn password(host: &Host) -> Outcome {
     let users = host.new_dir()?.join("htpasswd");
@@ -183,16 +183,16 @@ fn password(host: &Host) -> Outcome {
 }
 
 /// An address that is not this machine's loopback: there, encryption is asked for.
-const FAR: &str = "192.0.2.7";
+pub(super) const FAR: &str = "192.0.2.7";
 
-fn far(host: &Host) -> Result<()> {
+pub(super) fn far(host: &Host) -> Result<()> {
     let busybox = host.place().kit.join("rootfs/bin/busybox");
     host.command(&busybox.to_string_lossy(), ["ip", "address", "add", "192.0.2.7/32", "dev", "lo"])?
         .success()?;
     Ok(())
 }
 
-fn certificate(host: &Host, folder: &Path) -> Result<()> {
+pub(super) fn certificate(host: &Host, folder: &Path) -> Result<()> {
     let openssl = |words: &str| -> Result<()> {
         host.cmd("openssl", words.split(' ')).cwd(folder).run()?.success()?;
         Ok(())
