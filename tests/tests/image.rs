@@ -2,6 +2,8 @@
 
 mod answers;
 mod fake;
+mod pulls;
+mod pushes;
 mod registries;
 mod serve;
 mod serve_http;
@@ -52,6 +54,8 @@ pub(crate) fn tests() -> Vec<Test> {
     .chain(answers::tests())
     .chain(serve::tests())
     .chain(serve_http::tests())
+    .chain(pulls::tests())
+    .chain(pushes::tests())
     .collect()
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use oci_spec::image::History;
-use sampan_image::{Digest, Image, Layer, Reference, Store};
+use sampan_image::{Digest, Image, Layer, Reference, Store, registry};
 
 use crate::cache::{Cache, Made, key};
 use crate::dockerfile::mistake::Finding;
@@ -192,18 +192,25 @@ impl Builder<'_> {
 
     /// An image that an instruction names.
     pub(crate) fn image(&self, word: &Word, name: &str) -> Result<Image, Error> {
-        self.store.resolve(name).map_err(|error| match error {
-            sampan_image::Error::NoImage(_) => self.mistake(Finding::new(
+        self.runner.image(self.store, name).map_err(|error| match error {
+            registry::Error::Store(sampan_image::Error::NoImage(_)) => self.mistake(Finding::new(
                 word.span,
                 format!("no image {name} in the store"),
                 "sampan images lists them; sampan import ARCHIVE NAME makes one of a root file system",
             )),
-            sampan_image::Error::Reference { reason, .. } => self.mistake(Finding::new(
+            registry::Error::Store(sampan_image::Error::Reference { reason, .. }) => {
+                self.mistake(Finding::new(
+                    word.span,
+                    format!("{name:?} names no image: {reason}"),
+                    "write NAME or NAME:TAG",
+                ))
+            }
+            registry::Error::Store(other) => other.into(),
+            other => self.mistake(Finding::new(
                 word.span,
-                format!("{name:?} names no image: {reason}"),
-                "write NAME or NAME:TAG",
+                format!("no image {name} in the store, and none from a registry"),
+                other.to_string(),
             )),
-            other => other.into(),
         })
     }
 

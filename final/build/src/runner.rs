@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sampan_engine::Engine;
+use sampan_image::{Image, Store, registry};
 
 use crate::Error;
 
@@ -40,8 +41,16 @@ impl std::fmt::Debug for Ran {
     }
 }
 
-/// Runs commands on layers.
+/// Runs commands on layers, and says where images come from.
 pub trait Runner {
+    /// An image that FROM or `COPY --from` names: from the store, unless somebody knows of registries as well.
+    ///
+    /// # Errors
+    /// As for [`Store::resolve`], or what the registry says.
+    fn image(&self, store: &Store, name: &str) -> Result<Image, registry::Error> {
+        Ok(store.resolve(name)?)
+    }
+
     /// Runs a command on the layers (lowest first) and waits for its end. What it prints is the build's output.
     ///
     /// # Errors

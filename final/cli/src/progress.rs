@@ -1,32 +1,47 @@
 //! Pulls and pushes as they go on: a bar for each layer on a terminal, else a line for each that is done.
 
 use std::collections::HashMap;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sampan_image::Digest;
 use sampan_image::registry::{Progress, Quiet};
 
-/// The form that fits: nothing, bars, or lines.
+/// The form that fits standard output: nothing, bars, or lines.
 pub(crate) fn of_output(quiet: bool) -> Box<dyn Progress> {
-    if quiet {
-        Box::new(Quiet)
-    } else if std::io::stdout().is_terminal() {
-        Box::new(Bars {
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()),
-            bars: Mutex::default(),
-        })
-    } else {
-        Box::new(Lines)
+    let out = std::io::stdout();
+    of(quiet, out.is_terminal().then(ProgressDrawTarget::stdout), Box::new(out))
+}
+
+/// The same on standard error, where standard output is somebody else's: a container's.
+pub(crate) fn of_errors(quiet: bool) -> Box<dyn Progress> {
+    let out = std::io::stderr();
+    of(quiet, out.is_terminal().then(ProgressDrawTarget::stderr), Box::new(out))
+}
+
+fn of(quiet: bool, terminal: Option<ProgressDrawTarget>, out: Box<dyn Write + Send>) -> Box<dyn Progress> {
+    match terminal {
+        _ if quiet => Box::new(Quiet),
+        Some(target) => {
+            Box::new(Bars { all: MultiProgress::with_draw_target(target), bars: Mutex::default() })
+        }
+        None => Box::new(Lines(Mutex::new(out))),
     }
 }
 
-struct Lines;
+struct Lines(Mutex<Box<dyn Write + Send>>);
+
+impl Lines {
+    fn say(&self, text: std::fmt::Arguments<'_>) {
+        // Where nobody reads any more, the work goes on: another process may wait for the image.
+        let _ = writeln!(self.0.lock().unwrap_or_else(PoisonError::into_inner), "{text}");
+    }
+}
 
 impl Progress for Lines {
     fn note(&self, text: &str) {
-        println!("{text}");
+        self.say(format_args!("{text}"));
     }
 
     fn begin(&self, _: &Digest, _: u64) {}
@@ -34,7 +49,7 @@ impl Progress for Lines {
     fn advance(&self, _: &Digest, _: u64) {}
 
     fn end(&self, layer: &Digest, outcome: &str) {
-        println!("{}: {outcome}", layer.short());
+        self.say(format_args!("{}: {outcome}", layer.short()));
     }
 }
 

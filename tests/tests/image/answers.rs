@@ -12,7 +12,7 @@ use super::fake::{Fake, Reply, Request};
 use super::registries::Client;
 use super::{Result, Store};
 
-const FAKE: &[Need] = &[Need::Root, Need::Rootfs, Need::Binary("sampan")];
+pub(super) const FAKE: &[Need] = &[Need::Root, Need::Rootfs, Need::Binary("sampan")];
 
 pub(super) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
@@ -29,14 +29,14 @@ pub(super) fn tests() -> Vec<Test> {
 
 /// An image as a registry has it: what lies under which path.
 #[derive(Clone)]
-struct Shelf {
-    files: BTreeMap<String, (Vec<u8>, String)>,
-    layer: String,
+pub(super) struct Shelf {
+    pub(super) files: BTreeMap<String, (Vec<u8>, String)>,
+    pub(super) layer: String,
 }
 
 impl Shelf {
     /// The blobs of an imported image, in the repository `a/b`, with the tag `v1`.
-    fn new(host: &Host) -> Result<Self> {
+    pub(super) fn new(host: &Host) -> Result<Self> {
         let store = Store::new(host)?;
         store.import("busybox")?;
         let blob = |digest: &str| {
@@ -61,7 +61,7 @@ impl Shelf {
         Ok(Self { files, layer: format!("/v2/a/b/blobs/{layer}") })
     }
 
-    fn answer(&self, request: &Request) -> Reply {
+    pub(super) fn answer(&self, request: &Request) -> Reply {
         match self.files.get(&request.path) {
             Some((bytes, media_type)) => Reply::new(200, bytes.clone()).header("content-type", media_type),
             None if request.path == "/v2/" => Reply::new(200, ""),

@@ -7,6 +7,9 @@ use std::thread;
 
 use super::Result;
 
+/// So much of a body is kept.
+const KEPT: u64 = 4096;
+
 /// What was asked.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -14,6 +17,8 @@ pub(super) struct Request {
     /// With the query.
     pub(super) path: String,
     headers: Vec<(String, String)>,
+    /// The beginning of the body.
+    pub(super) body: String,
 }
 
 impl Request {
@@ -28,6 +33,7 @@ impl Request {
 /// What is answered.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reply {
+    /// 0: none at all, the line breaks.
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
@@ -97,13 +103,20 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let request = Request { method, path, headers };
+        let mut request = Request { method, path, headers, body: String::new() };
         let length: u64 = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        let (mut body, mut start) = (reader.by_ref().take(length), Vec::new());
+        body.by_ref().take(KEPT).read_to_end(&mut start)?;
+        std::io::copy(&mut body, &mut std::io::sink())?;
+        request.body = String::from_utf8_lossy(&start).into_owned();
         if let Ok(mut log) = log.lock() {
             log.push(request.clone());
         }
         let reply = answer(&request);
+        if reply.status == 0 {
+            stream.shutdown(Shutdown::Both)?;
+            return Ok(());
+        }
         let mut out = stream;
         write!(
             out,

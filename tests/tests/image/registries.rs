@@ -11,7 +11,7 @@ use tests::{Child, Host, Need, Outcome, Output, Test, wait_until};
 
 use super::{Result, Store};
 
-const REGISTRY: &[Need] = &[
+pub(super) const REGISTRY: &[Need] = &[
     Need::Root,
     Need::Overlay,
     Need::Rootfs,
@@ -32,7 +32,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Debian's registry with some lines of its own.
-fn registry(host: &Host, address: &str, more: &Value) -> Result<Child> {
+pub(super) fn registry(host: &Host, address: &str, more: &Value) -> Result<Child> {
     let folder = host.new_dir()?;
     let mut config = json!({
         "version": "0.1",

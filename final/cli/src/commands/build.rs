@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use sampan_build::{BuildOptions, Progress};
+use sampan_build::{BuildOptions, Progress, Ran, Runner, Task};
 use sampan_engine::Engine;
-use sampan_image::Reference;
+use sampan_image::registry::{self, Ensure, Platform, Policy};
+use sampan_image::{Image, Reference, Store};
 
 /// Build an image from a Dockerfile
 #[derive(Args)]
@@ -30,6 +31,12 @@ pub(crate) struct Build {
     /// Make every step anew
     #[arg(long)]
     no_cache: bool,
+    /// Ask the registries for the base images each time: perhaps they have newer ones
+    #[arg(long)]
+    pull: bool,
+    /// The base images for another kind of machine: OS/ARCHITECTURE[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
     /// The image's id alone
     #[arg(short, long)]
     quiet: bool,
@@ -61,7 +68,9 @@ impl Build {
                 println!("{news}");
             }
         };
-        match sampan_build::build(engine.images(), engine, &options, &mut tell) {
+        let policy = if self.pull { Policy::Always } else { Policy::Missing };
+        let runner = Here { engine, policy, platform: self.platform.as_ref(), quiet: self.quiet };
+        match sampan_build::build(engine.images(), &runner, &options, &mut tell) {
             Ok(image) => {
                 if self.quiet {
                     println!("{}", image.id);
@@ -73,6 +82,25 @@ impl Build {
                 Ok(ExitCode::from(error.exit_code()))
             }
         }
+    }
+}
+
+/// The engine, and the registries for the images that it lacks.
+struct Here<'a> {
+    engine: &'a Engine,
+    policy: Policy,
+    platform: Option<&'a Platform>,
+    quiet: bool,
+}
+
+impl Runner for Here<'_> {
+    fn image(&self, _: &Store, name: &str) -> Result<Image, registry::Error> {
+        let wanted = Ensure { name, policy: self.policy, platform: self.platform };
+        super::ensure(self.engine, &wanted, self.quiet)
+    }
+
+    fn run(&self, layers: Vec<PathBuf>, task: &Task) -> Result<Ran, sampan_build::Error> {
+        self.engine.run(layers, task)
     }
 }
 

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use sampan_engine::Engine;
 use sampan_engine::container::create::Options;
+use sampan_engine::{Container, Engine, Error, ImageError};
+use sampan_image::registry::{Ensure, Platform, Policy};
 
 /// Create a container and do not start it
 #[derive(Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Create {
 
 impl Create {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
-        println!("{}", engine.create(&self.asked.options()?)?.config.id);
+        println!("{}", self.asked.create(engine)?.config.id);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -83,6 +84,15 @@ pub(super) struct Asked {
     /// A small init process as pid 1, which reaps orphans
     #[arg(long)]
     init: bool,
+    /// When to ask a registry for the image: always, missing or never
+    #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true)]
+    pull: Policy,
+    /// The image for another kind of machine: OS/ARCHITECTURE[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// Say nothing while the image is pulled
+    #[arg(short, long)]
+    quiet: bool,
     /// The image, and a command with its arguments in place of the image's own. What follows the image is the command's, also
     /// what looks like a flag
     // One list, because a flag between the two would else be taken for this command's own.
@@ -91,7 +101,26 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn options(self) -> anyhow::Result<Options> {
+    /// Creates the container, of an image that is pulled first if need be.
+    pub(super) fn create(self, engine: &Engine) -> anyhow::Result<Container> {
+        let (policy, platform, quiet) = (self.pull, self.platform.clone(), self.quiet);
+        let options = self.options()?;
+        // An image that is there is found once, by the engine itself.
+        if policy != Policy::Always && platform.is_none() {
+            match engine.create(&options) {
+                Err(Error::Image(ImageError::NoImage(_))) if policy == Policy::Missing => {}
+                created => return Ok(created?),
+            }
+        }
+        // Held until the container's record says that it uses the image.
+        let _pin = engine.images().pin()?;
+        let wanted = Ensure { name: &options.image, policy, platform: platform.as_ref() };
+        // In a box it is no registry's error to `main`, and the status is 125: as for all that keeps a container from being made.
+        super::ensure(engine, &wanted, quiet).map_err(|error| anyhow::Error::from_boxed(error.into()))?;
+        Ok(engine.create(&options)?)
+    }
+
+    fn options(self) -> anyhow::Result<Options> {
         let mut words = self.image.into_iter();
         let image = words.next().unwrap_or_default();
         if image.starts_with('-') {

@@ -9,7 +9,7 @@ use clap::Args;
 use sampan_engine::Engine;
 use sampan_image::Reference;
 use sampan_image::import::Import as What;
-use sampan_image::registry::{Platform, Registries};
+use sampan_image::registry::Platform;
 
 /// Make an image from a root file system's tar archive
 #[derive(Args)]
@@ -52,7 +52,7 @@ impl Import {
             return Ok(Box::new(io::stdin().lock()));
         }
         if self.archive.starts_with("http://") || self.archive.starts_with("https://") {
-            return Ok(Registries::open()?.fetch(&self.archive)?);
+            return Ok(super::registries()?.fetch(&self.archive)?);
         }
         let file = File::open(&self.archive).with_context(|| format!("cannot open {}", self.archive))?;
         Ok(Box::new(file))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use sampan_image::registry::{Credentials, Login as Who, Registries};
+use sampan_image::registry::{Credentials, Login as Who};
 
 const DOCKER: &str = "docker.io";
 
@@ -25,6 +25,9 @@ pub(crate) struct Login {
     /// Read the password from standard input
     #[arg(long, conflicts_with = "password")]
     password_stdin: bool,
+    /// Tell each request, and why it is made, on standard error
+    #[arg(long)]
+    explain: bool,
     /// The registry, HOST[:PORT] [default: docker.io]
     server: Option<String>,
 }
@@ -60,9 +63,13 @@ impl Login {
         if user.is_empty() || password.is_empty() {
             bail!("a name and a password are needed");
         }
-        let registries = Registries::open()?;
+        if self.explain {
+            step::explain()?;
+        }
+        let registries = super::registries()?;
         let done = registries.login(domain, &Who::Password { user, password })?;
         if !done.by_helper
+            && !done.is_token
             && let Some(path) = registries.credentials().path()
         {
             eprintln!(

@@ -38,6 +38,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use sampan_engine::Engine;
+use sampan_image::Reference;
+use sampan_image::registry::{Ensure, Registries};
 
 /// What `sampan` does.
 #[derive(Subcommand)]
@@ -158,6 +160,32 @@ fn tell(attached: &sampan_engine::container::start::Attached) {
     if let Some(notice) = &attached.notice {
         eprintln!("note: {notice}");
     }
+}
+
+/// Whether a reference, as it was typed, has a tag or a digest.
+fn says_tag(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
+}
+
+/// The registries with this user's settings; slips in these are told.
+fn registries() -> Result<Registries, sampan_image::registry::Error> {
+    let registries = Registries::open()?;
+    registries.warnings().iter().for_each(|text| eprintln!("warning: {text}"));
+    Ok(registries)
+}
+
+/// An image that a command needs: from the store, or else from its registry, as Docker tells it.
+fn ensure(
+    engine: &Engine,
+    wanted: &Ensure<'_>,
+    quiet: bool,
+) -> Result<sampan_engine::Image, sampan_image::registry::Error> {
+    let missing = |reference: &Reference| {
+        if !quiet {
+            eprintln!("Unable to find image '{reference}' locally");
+        }
+    };
+    engine.images().ensure(wanted, registries, &*crate::progress::of_errors(quiet), missing)
 }
 
 /// Does `act` for each name, prints the name for each for which it did something, and tells each failure: one bad name stops

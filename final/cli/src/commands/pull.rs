@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 use sampan_engine::Engine;
 use sampan_image::Reference;
@@ -24,12 +25,21 @@ pub(crate) struct Pull {
     /// Only the name of the image
     #[arg(short, long)]
     quiet: bool,
+    /// Tell each request and step, and why it is made, on standard error
+    #[arg(long)]
+    explain: bool,
 }
 
 impl Pull {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         let reference: Reference = self.image.parse()?;
-        let registries = Registries::open()?;
+        if self.explain {
+            step::explain()?;
+        }
+        if self.all_tags && super::says_tag(&self.image) {
+            bail!("--all-tags means all of them: give the repository's name without a tag or digest");
+        }
+        let registries = super::registries()?;
         let references =
             if self.all_tags { engine.images().tags(&registries, &reference)? } else { vec![reference] };
         for reference in &references {
@@ -39,12 +49,10 @@ impl Pull {
     }
 
     fn one(&self, engine: &Engine, registries: &Registries, reference: &Reference) -> anyhow::Result<()> {
-        let told = |tag| self.image.ends_with(&format!(":{tag}"));
-        if !self.quiet && reference.digest().is_none() && reference.tag() == Some("latest") && !told("latest")
-        {
+        if !self.quiet && !self.all_tags && !super::says_tag(&self.image) {
             println!("Using default tag: latest");
         }
-        let what = What { reference, platform: self.platform.clone().unwrap_or_default() };
+        let what = What { reference, platform: self.platform.as_ref() };
         let pulled = engine.images().pull(registries, &what, &*progress::of_output(self.quiet))?;
         if !self.quiet {
             println!("Digest: {}", pulled.digest);

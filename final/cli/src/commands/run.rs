@@ -34,7 +34,6 @@ impl Run {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         let streams = relay::Options { stdin: self.asked.interactive, terminal: self.asked.tty };
         let (detach, explain) = (self.detach, self.explain);
-        let options = self.asked.options()?;
         if streams.terminal && streams.stdin && !detach && !isatty(rustix::stdio::stdin()) {
             bail!("-t with -i needs a terminal here, and standard input is none: leave -t out");
         }
@@ -42,7 +41,7 @@ impl Run {
             step::explain()?;
         }
         // A signal from here on is the container's; before a container is there, it is this command's.
-        let container = engine.create(&options)?;
+        let container = self.asked.create(engine)?;
         let signals = if detach { None } else { Some(relay::watch_signals(streams.terminal)?) };
         let attached = match engine.start(&container, explain) {
             Ok(attached) => attached,

@@ -87,9 +87,8 @@ impl Save {
 
 /// A name without a tag means all tags, as with Docker.
 fn repository(name: &str) -> Option<String> {
-    let last = name.rsplit('/').next().unwrap_or(name);
     let reference: Reference = name.parse().ok()?;
-    (!last.contains([':', '@'])).then(|| reference.familiar_name())
+    (!super::says_tag(name)).then(|| reference.familiar_name())
 }
 
 /// A file beside the one that is to be, until it is whole: what was there before is not lost to half an archive.

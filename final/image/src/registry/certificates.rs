@@ -10,6 +10,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::{Error, Settings};
@@ -46,13 +49,29 @@ fn read(
         match path.extension().and_then(OsStr::to_str) {
             Some("crt") => roots.extend(certificates(path)?),
             Some("cert") => {
-                let key = private_key(&path.with_extension("key"))?;
-                *own = Some(ClientCert::new_with_certs(&certificates(path)?, key));
+                let (key_path, own_certificates) = (path.with_extension("key"), certificates(path)?);
+                let key = private_key(&key_path)?;
+                check(&own_certificates, &key_path).map_err(|reason| Error::settings(path, reason))?;
+                *own = Some(ClientCert::new_with_certs(&own_certificates, key));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a certificate and its key fit each other and can be used: who takes them later on cannot say that they do not.
+fn check(certificates: &[Certificate<'_>], key: &Path) -> Result<(), String> {
+    let chain =
+        certificates.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| error.to_string())?;
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder.with_root_certificates(RootCertStore::empty()).with_client_auth_cert(chain, key)
+        })
+        .map(drop)
+        .map_err(|error| format!("it cannot say who we are: {error}"))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {

@@ -208,7 +208,7 @@ fn key(domain: &str) -> &str {
 }
 
 /// The domain of a key, which may be a URL.
-fn domain_of(key: &str) -> &str {
+pub(super) fn domain_of(key: &str) -> &str {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     match bare.split('/').next().unwrap_or(bare) {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",

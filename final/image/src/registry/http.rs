@@ -1,8 +1,9 @@
 //! One request and its answer: redirects, further tries, and who hears a secret.
 //!
 //! What is seen to here: 1. the header `Authorization` goes to the host that it is meant for and to no other, whatever that one
-//! answers; 2. nobody is led from an encrypted connection to an open one; 3. a loop of redirects ends; 4. what may be better in a
-//! moment is tried again, ever more slowly, and when the server says when, then.
+//! answers, nor does a body that is a secret; 2. each host has its own authorities, and sees only the certificate that is meant for
+//! it; 3. nobody is led from an encrypted connection to an open one; 4. a loop of redirects ends; 5. what may be better in a moment
+//! is tried again, ever more slowly, and when the server says when, then.
 //!
 //! See RFC 9110: sections 10.2.3 (`Retry-After`), 11 and 15.4.
 
@@ -12,9 +13,12 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use step::step;
 use ureq::http::{Method, Request, Response, StatusCode, Uri, header};
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, SendBody, Timeout};
 
 use super::Error;
 
@@ -24,7 +28,7 @@ const TRIES: u32 = 5;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Makes a body, again for each try.
-type Payload = Arc<dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Send + Sync>;
+pub(super) type Payload = Arc<dyn Fn() -> std::io::Result<Box<dyn Read + Send>> + Send + Sync>;
 
 /// What is sent.
 #[derive(Clone)]
@@ -36,17 +40,30 @@ pub(super) struct Ask {
     pub(super) authorization: Option<String>,
     /// The body and its length.
     pub(super) body: Option<(Payload, u64)>,
+    /// The body is for this host alone: no redirect leads it to another.
+    secret: bool,
     /// How often it is tried at most.
-    pub(super) tries: u32,
+    tries: u32,
+    /// What it is for: a learner sees it with each request.
+    why: &'static str,
 }
 
 impl Ask {
-    pub(super) fn new(method: Method, url: impl Into<String>) -> Self {
-        Self { method, url: url.into(), headers: Vec::new(), authorization: None, body: None, tries: TRIES }
+    pub(super) fn new(method: Method, url: impl Into<String>, why: &'static str) -> Self {
+        Self {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            authorization: None,
+            body: None,
+            secret: false,
+            tries: TRIES,
+            why,
+        }
     }
 
-    pub(super) fn get(url: impl Into<String>) -> Self {
-        Self::new(Method::GET, url)
+    pub(super) fn get(url: impl Into<String>, why: &'static str) -> Self {
+        Self::new(Method::GET, url, why)
     }
 
     pub(super) fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
@@ -58,6 +75,12 @@ impl Ask {
         let (length, bytes) = (bytes.len() as u64, Arc::new(bytes));
         let payload = move || Ok(Box::new(Shared(Arc::clone(&bytes), 0)) as Box<dyn Read + Send>);
         self.body = Some((Arc::new(payload), length));
+        self
+    }
+
+    /// What `bytes` has is told to nobody else.
+    pub(super) fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -79,9 +102,10 @@ impl Read for Shared {
     }
 }
 
-/// The connections to one host.
-pub(super) fn agent(tls: TlsConfig) -> Agent {
+/// The connections to one host, through the proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`) unless it is this machine.
+pub(super) fn agent(tls: TlsConfig, is_here: bool) -> Agent {
     let config = Agent::config_builder()
+        .proxy(if is_here { None } else { Proxy::try_from_env() })
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -95,14 +119,17 @@ pub(super) fn agent(tls: TlsConfig) -> Agent {
     config.new_agent()
 }
 
+/// Whose connections go to a host.
+pub(super) type Agents<'a> = dyn Fn(&Uri) -> Result<Agent, Error> + 'a;
+
 /// Sends it, as often as it takes; gives the answer, whatever its status, together with the address that gave it.
 ///
 /// # Errors
 /// [`Error::Unreachable`] where none came; [`Error::Answer`] for redirects that lead nowhere.
-pub(super) fn send(agent: &Agent, ask: &Ask) -> Result<(Response<Body>, Uri), Error> {
+pub(super) fn send(agents: &Agents<'_>, ask: &Ask) -> Result<(Response<Body>, Uri), Error> {
     for attempt in 1.. {
         let last = attempt >= ask.tries;
-        match follow(agent, ask) {
+        match follow(agents, ask) {
             Ok((response, uri)) => match patience(&response, attempt) {
                 Some(wait) if !last => sleep(wait),
                 _ => return Ok((response, uri)),
@@ -125,14 +152,15 @@ enum Failed {
     For(Error),
 }
 
-/// Requirements 1 to 3.
-fn follow(agent: &Agent, ask: &Ask) -> Result<(Response<Body>, Uri), Failed> {
+/// Requirements 1 to 4.
+fn follow(agents: &Agents<'_>, ask: &Ask) -> Result<(Response<Body>, Uri), Failed> {
     let invalid = |url: &str| Failed::For(Error::answer(url, "this is no address"));
     let first: Uri = ask.url.parse().map_err(|_| invalid(&ask.url))?;
     let mut uri = first.clone();
     for _ in 0..=MOST_REDIRECTS {
         let authorization = ask.authorization.as_ref().filter(|_| same_place(&first, &uri));
-        let response = once(agent, ask, &uri, authorization).map_err(Failed::Now)?;
+        let agent = agents(&uri).map_err(Failed::For)?;
+        let response = told(&agent, ask, &uri, authorization).map_err(Failed::Now)?;
         if !is_redirect(response.status()) {
             return Ok((response, uri));
         }
@@ -143,9 +171,36 @@ fn follow(agent: &Agent, ask: &Ask) -> Result<(Response<Body>, Uri), Failed> {
             let reason = format!("it leads from an encrypted connection to an open one, {next}");
             return Err(Failed::For(Error::answer(host(&uri), reason)));
         }
+        if ask.secret && !same_place(&first, &next) {
+            let reason = format!("it leads what is secret to another host, {}", host(&next));
+            return Err(Failed::For(Error::answer(host(&uri), reason)));
+        }
         uri = next;
     }
     Err(Failed::For(Error::answer(host(&first), format!("more than {MOST_REDIRECTS} redirects"))))
+}
+
+/// One request, as `--explain` tells it. A query is left out: it may hold a right to an object of a store, signed in the address.
+fn told(
+    agent: &Agent,
+    ask: &Ask,
+    uri: &Uri,
+    authorization: Option<&String>,
+) -> Result<Response<Body>, ureq::Error> {
+    let call = match ask.method {
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        _ => "GET",
+    };
+    let address = uri.to_string();
+    let shown = address.split('?').next().unwrap_or_default();
+    let mut failed = None;
+    let send = || once(agent, ask, uri, authorization);
+    let answer = step(call, format_args!("{shown}"), ask.why)
+        .run(|| send().map_err(|error| std::io::Error::other(failed.insert(error).to_string())));
+    answer.map_err(|error| failed.unwrap_or_else(|| ureq::Error::Io(std::io::Error::other(error))))
 }
 
 fn once(
@@ -209,13 +264,22 @@ fn patience(response: &Response<Body>, attempt: u32) -> Option<Duration> {
     if !matches!(response.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) {
         return None;
     }
-    let asked =
-        response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    match asked.map(Duration::from_secs) {
+    let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    match asked.and_then(|text| wait(text, Timestamp::now())) {
         Some(wait) if wait > LONGEST_WAIT => None,
         Some(wait) => Some(wait),
         None => Some(pause(attempt)),
     }
+}
+
+/// `Retry-After`: a number of seconds, or a date.
+fn wait(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    // One that is past means now.
+    Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
 }
 
 /// Half a second, one, two, four.
@@ -227,6 +291,7 @@ pub(super) fn pause(attempt: u32) -> Duration {
 fn is_passing(error: &ureq::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, InvalidData, InvalidInput};
     match error {
+        _ if is_unconnected(error) => false,
         // A certificate that is wrong stays wrong, and a port where nobody listens mostly stays so too.
         ureq::Error::Io(error) => !matches!(error.kind(), ConnectionRefused | InvalidData | InvalidInput),
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
@@ -234,11 +299,27 @@ fn is_passing(error: &ureq::Error) -> bool {
     }
 }
 
-/// What the settings can do about an error of TLS.
+/// Whether there is no way to the host, not even a first one: a machine without a network is told so at once.
+fn is_unconnected(error: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
+    match error {
+        ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => true,
+        ureq::Error::Io(error) => {
+            matches!(error.kind(), HostUnreachable | NetworkDown | NetworkUnreachable)
+                || error.to_string().contains("failed to lookup address")
+        }
+        _ => false,
+    }
+}
+
+/// What can be done about an error of the line.
 fn advice(url: &str, error: &ureq::Error) -> String {
     let text = error.to_string();
     let host = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or(url);
-    if text.contains("invalid peer certificate") {
+    if is_unconnected(error) {
+        ": is there a network? Without one, an image comes from an archive, with `sampan load` or `sampan import`"
+            .to_owned()
+    } else if text.contains("invalid peer certificate") {
         format!(
             ": its certificate is vouched for by nobody whom this machine believes; put its authority into certs.d/{host}/ca.crt beside config.toml"
         )
@@ -296,6 +377,17 @@ mod tests {
         {
             assert!(!same_place(&place, &uri(other)), "{other}");
         }
+    }
+
+    #[test]
+    fn a_server_says_when_to_come_again() {
+        let now: Timestamp = "2015-10-21T07:27:50Z".parse().unwrap();
+        for (text, seconds) in
+            [("7", 7), ("Wed, 21 Oct 2015 07:28:00 GMT", 10), ("Wed, 21 Oct 2015 07:00:00 GMT", 0)]
+        {
+            assert_eq!(wait(text, now), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(wait("soon", now), None);
     }
 
     #[test]

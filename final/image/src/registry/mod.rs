@@ -11,7 +11,7 @@
 //! ```
 //!
 //! In reading order: [`settings`], [`credentials`], `certificates`, `http`, `challenge`, `session`, [`repository`], `download`,
-//! [`pull`], `upload`, [`push`], [`login`], [`search`], [`progress`].
+//! [`platform`], [`pull`], [`ensure`], `upload`, [`push`], [`login`], [`search`], [`progress`].
 //!
 //! See spec.md of the OCI distribution specification; the token protocol is in the distribution project's documentation.
 
@@ -27,7 +27,9 @@ mod download;
 pub mod repository;
 mod upload;
 
+pub mod ensure;
 pub mod login;
+pub mod platform;
 pub mod pull;
 pub mod push;
 pub mod search;
@@ -36,9 +38,11 @@ pub mod error;
 pub mod progress;
 
 pub use credentials::{Credentials, Login};
+pub use ensure::{Ensure, Policy};
 pub use error::Error;
+pub use platform::Platform;
 pub use progress::{Progress, Quiet};
-pub use pull::{Platform, Pull, Pulled};
+pub use pull::{Pull, Pulled};
 pub use push::Pushed;
 pub use repository::Repository;
 pub use search::Found;

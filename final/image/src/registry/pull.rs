@@ -8,17 +8,16 @@
 //! See spec.md of the OCI distribution specification, "Pull"; image-index.md and manifest.md of the image specification.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io::Read as _;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 
+use super::credentials::domain_of;
 use super::download::Download;
 use super::repository::Document;
-use super::{Error, Progress, Registries, Repository};
+use super::{Error, Platform, Progress, Quiet, Registries, Repository};
 use crate::blobs::LARGEST_DOCUMENT;
 use crate::image::is_index;
 use crate::layers::descriptor;
@@ -28,83 +27,13 @@ use crate::{DiffId, Digest, Image, Pin, Reference, Store};
 /// How many layers come at the same time: as many as with Docker.
 const AT_ONCE: usize = 3;
 
-/// What an image is for: `linux/amd64`, `linux/arm64/v8`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Platform {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-}
-
-impl Default for Platform {
-    /// This machine's.
-    fn default() -> Self {
-        let architecture = oci_spec::image::Arch::default().to_string();
-        Self { os: "linux".to_owned(), architecture, variant: None }
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
-
-impl FromStr for Platform {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no platform: OS/ARCHITECTURE[/VARIANT], as linux/arm64");
-        let mut parts = text.split('/');
-        let mut part = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
-        let (os, architecture, variant) = (part().ok_or_else(wrong)?, part().ok_or_else(wrong)?, part());
-        if parts.next().is_some() || text.ends_with('/') {
-            return Err(wrong());
-        }
-        // What other programs call them.
-        let architecture = match architecture.as_str() {
-            "x86_64" | "x86-64" => "amd64".to_owned(),
-            "aarch64" => "arm64".to_owned(),
-            _ => architecture,
-        };
-        Ok(Self { os, architecture, variant })
-    }
-}
-
-impl Platform {
-    /// `linux`.
-    pub fn os(&self) -> &str {
-        &self.os
-    }
-
-    /// `amd64`.
-    pub fn architecture(&self) -> &str {
-        &self.architecture
-    }
-
-    /// `v8`, where the architecture has variants.
-    pub fn variant(&self) -> Option<&str> {
-        self.variant.as_deref()
-    }
-
-    /// Whether an entry of an index is for it.
-    pub(crate) fn fits(&self, entry: &Descriptor) -> bool {
-        entry.platform().as_ref().is_some_and(|platform| {
-            platform.os().to_string() == self.os
-                && platform.architecture().to_string() == self.architecture
-                && self.variant.as_ref().is_none_or(|variant| platform.variant().as_ref() == Some(variant))
-        })
-    }
-}
-
 /// What to pull.
 #[derive(Debug)]
 pub struct Pull<'a> {
     /// The image.
     pub reference: &'a Reference,
-    /// For which machine.
-    pub platform: Platform,
+    /// For which machine; for this one where none is said, and then what is for one machine alone is taken as it is.
+    pub platform: Option<&'a Platform>,
 }
 
 /// What came of it.
@@ -135,10 +64,20 @@ impl Store {
         let (repository, top) = first_to_answer(registries, reference, asked, progress)?;
         progress.note(&format!("{asked}: Pulling from {}", reference.path()));
         let pulled_as = top.digest.clone();
-        let document = choose(&repository, top, pull)?;
+        let platform = pull.platform.cloned().unwrap_or_default();
+        let document = choose(&repository, top, reference, &platform)?;
+        // An index says what each of its images is for, and is believed.
+        let chosen = document.digest != pulled_as;
         let manifest: ImageManifest = parse(&repository, &document, "manifest")?;
         let pin = Arc::new(self.pin()?);
         let config = fetch_config(self, &repository, &manifest)?;
+        if !chosen && !platform.fits_config(&config) {
+            let has = Platform::of_config(&config);
+            if pull.platform.is_some() {
+                return Err(no_platform(reference, &platform, [has]));
+            }
+            progress.note(&format!("{reference} is for {has}, and this machine is {platform}"));
+        }
         let layers = pairs(&repository, &manifest, &config)?;
         self.fetch_layers(&repository, &layers, &pin, progress)?;
         let (digest, size) = self.blobs.put(&document.bytes)?;
@@ -270,11 +209,11 @@ fn first_to_answer<'a>(
     progress: &dyn Progress,
 ) -> Result<(Repository<'a>, Document), Error> {
     let own = registries.addresses(reference.domain());
-    let login = registries.credentials().find(reference.domain())?;
     let mut last = None;
     for place in registries.places(reference) {
-        // A mirror is somebody else, who is not told our password.
-        let login = login.clone().filter(|_| own.contains(&place));
+        // A mirror is somebody else, who is told no password but its own.
+        let domain = if own.contains(&place) { reference.domain() } else { domain_of(&place) };
+        let login = registries.credentials().find(domain)?;
         let repository = Repository::at(registries, &place, reference, login, false)?;
         match repository.manifest(asked) {
             Ok(document) => return Ok((repository, document)),
@@ -294,19 +233,20 @@ fn first_to_answer<'a>(
 }
 
 /// Of an index the manifest for the platform; never an index in an index.
-fn choose(repository: &Repository<'_>, top: Document, pull: &Pull<'_>) -> Result<Document, Error> {
+fn choose(
+    repository: &Repository<'_>,
+    top: Document,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Document, Error> {
     if !is_index(&MediaType::from(top.media_type.as_str())) && !looks_like_index(&top) {
         return Ok(top);
     }
     let index: ImageIndex = parse(repository, &top, "index")?;
-    let fits = |entry: &&Descriptor| !is_index(entry.media_type()) && pull.platform.fits(entry);
+    let fits = |entry: &&Descriptor| !is_index(entry.media_type()) && platform.fits(entry);
     let Some(entry) = index.manifests().iter().find(fits) else {
-        let platforms: BTreeSet<_> = index.manifests().iter().filter_map(named_platform).collect();
-        return Err(Error::Platform {
-            image: pull.reference.to_string(),
-            platform: pull.platform.to_string(),
-            has: platforms.into_iter().collect::<Vec<_>>().join(", "),
-        });
+        let has = index.manifests().iter().filter_map(Platform::of_entry);
+        return Err(no_platform(reference, platform, has));
     };
     let document = repository.manifest(entry.digest().as_ref())?;
     if entry.size() != document.bytes.len() as u64 {
@@ -321,17 +261,19 @@ fn choose(repository: &Repository<'_>, top: Document, pull: &Pull<'_>) -> Result
     Ok(document)
 }
 
+fn no_platform(reference: &Reference, platform: &Platform, has: impl IntoIterator<Item = Platform>) -> Error {
+    let has: BTreeSet<_> = has.into_iter().map(|platform| platform.to_string()).collect();
+    Error::Platform {
+        image: reference.to_string(),
+        platform: platform.to_string(),
+        has: has.into_iter().collect::<Vec<_>>().join(", "),
+    }
+}
+
 /// What it is, whatever it is called: only an index has manifests.
 fn looks_like_index(document: &Document) -> bool {
     let value: Option<serde_json::Value> = serde_json::from_slice(&document.bytes).ok();
     value.is_some_and(|value| value.get("manifests").is_some())
-}
-
-fn named_platform(entry: &Descriptor) -> Option<String> {
-    let platform = entry.platform().as_ref()?;
-    let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
-    // What holds a signature or the like is for nobody's machine.
-    (os != "unknown").then(|| Platform { os, architecture, variant: platform.variant().clone() }.to_string())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(
@@ -367,9 +309,13 @@ fn fetch_config(
         }
         bytes
     } else {
-        let mut bytes = Vec::new();
-        let (body, _) = repository.blob(&digest, 0)?;
-        body.take(announced.size() + 1).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
+        let (mut bytes, mut failed, stop) = (Vec::new(), None, AtomicBool::new(false));
+        let what = (&digest, announced.size());
+        let read = Download::new(repository, what, &stop, &Quiet, &mut failed).read_to_end(&mut bytes);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        read.map_err(|error| wrong(error.to_string()))?;
         let found = Digest::of(&bytes);
         if found != digest || bytes.len() as u64 != announced.size() {
             return Err(wrong(format!("the config has the digest {found}, where {digest} is expected")));
@@ -410,19 +356,4 @@ fn pairs<'a>(
 
 fn media_type(manifest: &ImageManifest) -> MediaType {
     manifest.media_type().clone().unwrap_or(MediaType::ImageManifest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_platform_is_two_or_three_words() {
-        for (text, shown) in [("linux/amd64", "linux/amd64"), ("linux/aarch64/v8", "linux/arm64/v8")] {
-            assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown);
-        }
-        for text in ["", "linux", "linux/", "linux/arm64/v8/x", "/amd64", "linux/arm64/"] {
-            text.parse::<Platform>().unwrap_err();
-        }
-    }
 }

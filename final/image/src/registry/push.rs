@@ -43,6 +43,10 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Pushed, Error> {
         let _pin = self.pin()?;
+        if reference.digest().is_some() {
+            let reason = "an image is pushed under a tag: leave the digest out";
+            return Err(crate::Error::Reference { text: reference.to_string(), reason }.into());
+        }
         let image = self.resolve(&reference.full())?;
         let manifest: ImageManifest = document(&self.blobs, &image.manifest, "manifest")?;
         let blobs = blobs(&manifest)?;
@@ -122,9 +126,13 @@ impl Store {
         let size = bytes.len() as u64;
         let by_digest = digest.to_string();
         let tag = reference.tag().unwrap_or(&by_digest);
-        let ask = Ask::new(Method::PUT, repository.url(&format!("manifests/{tag}")))
-            .header(header::CONTENT_TYPE, image.manifest.media_type().to_string())
-            .bytes(bytes);
+        let ask = Ask::new(
+            Method::PUT,
+            repository.url(&format!("manifests/{tag}")),
+            "last, for it names the blobs",
+        )
+        .header(header::CONTENT_TYPE, image.manifest.media_type().to_string())
+        .bytes(bytes);
         let (response, _) = repository.expect("the manifest", ask, &[201, 202])?;
         match text(&response, "docker-content-digest") {
             Some(told) if told.starts_with("sha256:") && told != by_digest => Err(Error::answer(
@@ -176,7 +184,7 @@ fn open<'a>(registries: &'a Registries, reference: &Reference) -> Result<Reposit
     let login = registries.credentials().find(reference.domain())?;
     registries.at_own_address(reference.domain(), |address| {
         let repository = Repository::at(registries, address, reference, login.clone(), true)?;
-        repository.send(Ask::get(format!("{address}/v2/")))?;
+        repository.send(Ask::get(format!("{address}/v2/"), "is anybody there, and who may push?"))?;
         Ok(repository)
     })
 }

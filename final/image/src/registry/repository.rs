@@ -94,7 +94,11 @@ impl<'a> Repository<'a> {
     /// [`Error::Missing`] and all others of the way there; [`Error::Answer`].
     pub fn manifest(&self, name: &str) -> Result<Document, Error> {
         let what = format!("manifest {name} of {}", self.path);
-        let ask = Ask::get(self.url(&format!("manifests/{name}"))).header(header::ACCEPT, MANIFESTS);
+        let ask = Ask::get(
+            self.url(&format!("manifests/{name}")),
+            "the manifest: it names the config and the layers",
+        )
+        .header(header::ACCEPT, MANIFESTS);
         let (mut response, _) = self.expect(&what, ask, &[200])?;
         let announced = text(&response, "docker-content-digest").map(str::to_owned);
         let media_type = text(&response, "content-type").unwrap_or_default();
@@ -126,7 +130,8 @@ impl<'a> Repository<'a> {
 
     /// A blob from a byte on; the reader, and the byte at which it begins, for not every server can skip.
     pub(super) fn blob(&self, digest: &Digest, from: u64) -> Result<(BodyReader<'static>, u64), Error> {
-        let mut ask = Ask::get(self.url(&format!("blobs/{digest}")));
+        let mut ask =
+            Ask::get(self.url(&format!("blobs/{digest}")), "a blob, named by the digest of its bytes");
         if from > 0 {
             ask = ask.header(header::RANGE, format!("bytes={from}-"));
         }
@@ -141,7 +146,11 @@ impl<'a> Repository<'a> {
 
     /// Whether the registry has a blob.
     pub(super) fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
-        let ask = Ask::new(Method::HEAD, self.url(&format!("blobs/{digest}")));
+        let ask = Ask::new(
+            Method::HEAD,
+            self.url(&format!("blobs/{digest}")),
+            "what the registry has need not be sent",
+        );
         let (mut response, _) = self.send(ask)?;
         match response.status().as_u16() {
             200 => Ok(true),
@@ -171,7 +180,7 @@ pub(super) fn pages(
     let mut next = Some(first.to_owned());
     for _ in 0..MOST_PAGES {
         let Some(url) = next.take() else { break };
-        let (mut response, uri) = session.send(Ask::get(url), scopes)?;
+        let (mut response, uri) = session.send(Ask::get(url, "a list, page by page"), scopes)?;
         if response.status() != 200 {
             return Err(session.refusal(&format!("the list of {field}"), &mut response));
         }

@@ -25,6 +25,8 @@ pub struct Found {
     pub star_count: u64,
     /// Whether it is Docker's own selection.
     pub is_official: bool,
+    /// Whether Docker Hub builds it.
+    pub is_automated: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +51,7 @@ impl Registries {
     fn ask_hub(&self, term: &str, limit: usize) -> Result<Vec<Found>, Error> {
         let session = Session::new(self, HUB, None)?;
         let url = format!("{HUB}/v1/search?q={}&n={limit}", encode(term));
-        let (mut response, _) = session.send(Ask::get(url), &[])?;
+        let (mut response, _) = session.send(Ask::get(url, "Docker Hub has a search of its own"), &[])?;
         if response.status() != 200 {
             return Err(session.refusal("the search", &mut response));
         }

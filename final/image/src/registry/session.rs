@@ -19,11 +19,13 @@ use ureq::{Agent, Body};
 
 use super::challenge::{self, Challenge};
 use super::http::{self, Ask, encode, send};
-use super::{Credentials, Error, Login, Settings, certificates};
+use super::{Credentials, Error, Login, Settings, certificates, settings};
 use crate::Reference;
 
 /// The host that answers for docker.io.
 const DOCKER: &str = "registry-1.docker.io";
+/// What we call ourselves at a token service.
+const CLIENT: &str = "sampan";
 /// An error's text is read up to here.
 const LONGEST_ERROR: u64 = 64 << 10;
 /// A token may be long, but not that long.
@@ -54,6 +56,11 @@ impl Registries {
     /// The file of logins.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// What in the settings nobody reads: for whoever can tell the user.
+    pub fn warnings(&self) -> &[String] {
+        self.settings.warnings()
     }
 
     /// Where to ask for an image, in this order: mirrors, then the registry itself.
@@ -94,14 +101,14 @@ impl Registries {
     /// [`Error::Unreachable`], or what the server refuses.
     pub fn fetch(&self, url: &str) -> Result<Box<dyn std::io::Read>, Error> {
         let session = Session::new(self, url, None)?;
-        let (mut response, _) = session.send(Ask::get(url), &[])?;
+        let (mut response, _) = session.send(Ask::get(url, "the archive"), &[])?;
         if !response.status().is_success() {
             return Err(session.refusal(url, &mut response));
         }
         Ok(Box::new(response.into_body().into_reader()))
     }
 
-    /// The connections to a host.
+    /// The connections to a host, with its own authorities and certificate.
     pub(super) fn agent(&self, uri: &Uri) -> Result<Agent, Error> {
         let domain = http::host(uri);
         let verify = !self.settings.is_insecure(domain);
@@ -109,7 +116,8 @@ impl Registries {
         if let Some(agent) = agents.get(&(domain.to_owned(), verify)) {
             return Ok(agent.clone());
         }
-        let agent = http::agent(certificates::config(&self.settings, domain, verify)?);
+        let agent =
+            http::agent(certificates::config(&self.settings, domain, verify)?, settings::is_here(domain));
         agents.insert((domain.to_owned(), verify), agent.clone());
         Ok(agent)
     }
@@ -122,24 +130,40 @@ pub(super) struct Session<'a> {
     /// `https://HOST[:PORT]`, perhaps with a path for a mirror's.
     pub(super) base: String,
     uri: Uri,
-    agent: Agent,
     pub(super) login: Option<Login>,
     /// The header that a scope is met with.
     known: Mutex<HashMap<String, String>>,
+    /// Held by the thread that meets a challenge: the others take what it got.
+    meeting: Mutex<()>,
+    /// At a login: the token that stands for it from now on, where the token service gives one.
+    identity: Option<Mutex<Option<String>>>,
 }
 
 #[derive(Deserialize)]
 struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
 }
 
 impl<'a> Session<'a> {
     /// Opens none yet: the first request does. `domain` is whose login is used.
     pub(super) fn new(registries: &'a Registries, base: &str, login: Option<Login>) -> Result<Self, Error> {
         let uri: Uri = base.parse().map_err(|_| Error::answer(base, "this is no address"))?;
-        let agent = registries.agent(&uri)?;
-        Ok(Self { registries, base: base.to_owned(), uri, agent, login, known: Mutex::default() })
+        let (base, known, meeting) = (base.to_owned(), Mutex::default(), Mutex::default());
+        Ok(Self { registries, base, uri, login, known, meeting, identity: None })
+    }
+
+    /// One that asks the token service for an identity token as well.
+    pub(super) fn at_login(registries: &'a Registries, base: &str, login: &Login) -> Result<Self, Error> {
+        let session = Self::new(registries, base, Some(login.clone()))?;
+        Ok(Self { identity: Some(Mutex::default()), ..session })
+    }
+
+    /// What to keep of the login: the identity token rather than the password.
+    pub(super) fn kept(self) -> Option<Login> {
+        let token = self.identity.and_then(|identity| identity.into_inner().ok().flatten());
+        token.map(Login::Identity).or(self.login)
     }
 
     /// The host, as messages name it.
@@ -151,21 +175,31 @@ impl<'a> Session<'a> {
     pub(super) fn send(&self, mut ask: Ask, scopes: &[String]) -> Result<(Response<Body>, Uri), Error> {
         let key = scopes.join(" ");
         let uri: Uri = ask.url.parse().map_err(|_| Error::answer(&ask.url, "this is no address"))?;
-        // An upload may lie on another host, which is told nothing and has its own connections.
+        // An upload may lie on another host, which is told nothing.
         let ours = http::same_place(&uri, &self.uri);
-        let agent = if ours { self.agent.clone() } else { self.registries.agent(&uri)? };
-        ask.authorization = if ours { self.known(&key) } else { None };
-        let (response, from) = send(&agent, &ask)?;
+        let used = if ours { self.known(&key) } else { None };
+        ask.authorization.clone_from(&used);
+        let agents = |uri: &Uri| self.registries.agent(uri);
+        let (response, from) = send(&agents, &ask)?;
         if response.status() != 401 || !ours {
             return Ok((response, from));
         }
         let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
         let challenge = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
         let Some(challenge) = challenge else { return Ok((response, from)) };
-        let Some(authorization) = self.meet(&challenge, scopes)? else { return Ok((response, from)) };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, authorization.clone());
+        let meeting = self.meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let authorization = match self.known(&key).filter(|known| Some(known) != used.as_ref()) {
+            // Another thread was quicker.
+            Some(known) => known,
+            None => {
+                let Some(met) = self.meet(&challenge, scopes)? else { return Ok((response, from)) };
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, met.clone());
+                met
+            }
+        };
+        drop(meeting);
         ask.authorization = Some(authorization);
-        send(&agent, &ask)
+        send(&agents, &ask)
     }
 
     fn known(&self, key: &str) -> Option<String> {
@@ -181,11 +215,13 @@ impl<'a> Session<'a> {
                 scopes.extend(
                     scope.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>(),
                 );
-                self.token(realm, service.as_deref(), &scopes).map(|token| Some(format!("Bearer {token}")))
+                let token = self.token(realm, service.as_deref(), &scopes)?;
+                Ok(Some(format!("Bearer {token}")))
             }
         }
     }
 
+    /// Asks the token service: with the identity token by POST, else with the password by GET.
     fn token(&self, realm: &str, service: Option<&str>, scopes: &[String]) -> Result<String, Error> {
         let uri: Uri =
             realm.parse().map_err(|_| Error::answer(self.host(), format!("no address: {realm:?}")))?;
@@ -194,39 +230,51 @@ impl<'a> Session<'a> {
             let reason = format!("it asks to send the password without encryption, to {realm}");
             return Err(Error::answer(self.host(), reason));
         }
-        let mut fields = Vec::new();
-        fields.extend(service.map(|service| ("service", service)));
+        let mut fields: Vec<_> = service.map(|service| ("service", service)).into_iter().collect();
         let ask = match &self.login {
             Some(Login::Identity(token)) => {
                 let scope = scopes.join(" ");
                 fields.extend([
                     ("scope", scope.as_str()),
                     ("grant_type", "refresh_token"),
-                    ("client_id", "sampan"),
+                    ("client_id", CLIENT),
                     ("refresh_token", token),
                 ]);
-                let form = "application/x-www-form-urlencoded";
-                Ask::new(Method::POST, realm)
-                    .header(header::CONTENT_TYPE, form)
-                    .bytes(query(&fields).into_bytes())
+                Ask::new(
+                    Method::POST,
+                    realm,
+                    "the identity token of the login is exchanged for a short-lived one",
+                )
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .bytes(query(&fields).into_bytes())
+                .secret()
             }
             login => {
                 fields.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
                 fields.extend(login.iter().map(|login| ("account", login.user())));
+                if self.identity.is_some() {
+                    fields.extend([("offline_token", "true"), ("client_id", CLIENT)]);
+                }
                 let separator = if realm.contains('?') { '&' } else { '?' };
-                let mut ask = Ask::get(format!("{realm}{separator}{}", query(&fields)));
+                let why = "the registry answered 401: its token service says who may do what";
+                let mut ask = Ask::get(format!("{realm}{separator}{}", query(&fields)), why);
                 ask.authorization = login.as_ref().and_then(basic);
                 ask
             }
         };
-        let (mut response, _) = send(&self.registries.agent(&uri)?, &ask)?;
+        let (mut response, _) = send(&|uri| self.registries.agent(uri), &ask)?;
         if !response.status().is_success() {
             return Err(self.refusal("the request for a token", &mut response));
         }
         let text = response.body_mut().with_config().limit(LONGEST_TOKEN).read_to_vec();
         let answer: Option<TokenAnswer> = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let token = answer.and_then(|answer| answer.token.or(answer.access_token));
-        token.ok_or_else(|| Error::answer(http::host(&uri), "there is no token in its answer"))
+        let none = || Error::answer(http::host(&uri), "there is no token in its answer");
+        let answer = answer.ok_or_else(none)?;
+        if let (Some(identity), Some(token)) = (&self.identity, answer.refresh_token) {
+            *identity.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(token).filter(|token| !token.is_empty());
+        }
+        answer.token.or(answer.access_token).ok_or_else(none)
     }
 
     /// What an answer that is no success means.

@@ -33,6 +33,8 @@ pub struct Settings {
     unpack_ratio: Option<u64>,
     /// The folders in which certificates are looked for, by `HOST[:PORT]/`.
     pub(crate) certificates: Vec<PathBuf>,
+    /// Keys that nobody reads: a slip, mostly.
+    warnings: Vec<String>,
 }
 
 /// The part of the file that is about registries; the rest is others'.
@@ -45,6 +47,11 @@ struct File {
     unpack_ratio: Option<u64>,
 }
 
+/// The keys of `File`.
+const KEYS: &[&str] = &["insecure-registries", "registry-mirrors", "mirrors"];
+/// Keys of the same file that other parts of the engine read, or may read.
+const OTHERS: &[&str] = &["bip", "data-root", "debug", "default-address-pools", "dns", "log-level", "mtu"];
+
 impl Settings {
     /// Reads the machine's and the user's file; one that is not there says nothing.
     ///
@@ -56,7 +63,11 @@ impl Settings {
         for folder in &folders {
             let path = folder.join("config.toml");
             match fs::read_to_string(&path) {
-                Ok(text) => settings.add(&text).map_err(|reason| Error::settings(&path, reason))?,
+                Ok(text) => {
+                    settings.add(&text).map_err(|reason| Error::settings(&path, reason))?;
+                    let found = unknown(&text);
+                    settings.warnings.extend(found.iter().map(|text| format!("{}: {text}", path.display())));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::settings(path, error)),
             }
@@ -65,6 +76,11 @@ impl Settings {
         // Where a user of Docker has put them already.
         settings.certificates.push(PathBuf::from("/etc/docker/certs.d"));
         Ok(settings)
+    }
+
+    /// What in the files nobody reads, each with its file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn add(&mut self, text: &str) -> Result<(), String> {
@@ -92,8 +108,7 @@ impl Settings {
     pub(crate) fn is_insecure(&self, domain: &str) -> bool {
         let host = host_of(domain);
         let address: Option<IpAddr> = host.parse().ok();
-        host == "localhost"
-            || address.is_some_and(|address| address.is_loopback())
+        is_here(domain)
             || self.insecure.iter().any(|entry| {
                 entry == domain || entry == host || address.is_some_and(|address| covers(entry, address))
             })
@@ -103,6 +118,43 @@ impl Settings {
     pub(crate) fn mirrors(&self, domain: &str) -> impl Iterator<Item = &str> {
         self.mirrors.get(domain).into_iter().flatten().map(|url| url.trim_end_matches('/'))
     }
+}
+
+/// Whether a domain is this machine itself.
+pub(crate) fn is_here(domain: &str) -> bool {
+    let host = host_of(domain);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The keys of a file that are nobody's, with what was meant perhaps.
+fn unknown(text: &str) -> Vec<String> {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let nobodys = table.keys().filter(|key| !KEYS.contains(&key.as_str()) && !OTHERS.contains(&key.as_str()));
+    nobodys
+        .map(|key| {
+            let all = KEYS.iter().chain(OTHERS);
+            let nearest = all.map(|known| (distance(key, known), *known)).min();
+            match nearest.filter(|(distance, _)| *distance <= key.len() / 2) {
+                Some((_, known)) => format!("nobody reads the key {key:?}: is {known:?} meant?"),
+                None => format!("nobody reads the key {key:?}: of registries there are {}", KEYS.join(", ")),
+            }
+        })
+        .collect()
+}
+
+/// How many letters must be put in, taken out or changed to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.chars().enumerate() {
+            let changed = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 /// `$XDG_CONFIG_HOME/sampan`, or `~/.config/sampan`.
@@ -169,6 +221,19 @@ mod tests {
         assert_eq!(settings.mirrors("docker.io").collect::<Vec<_>>(), ["https://m.example"]);
         assert_eq!(settings.mirrors("quay.io").collect::<Vec<_>>(), ["http://c:5000"]);
         assert_eq!(settings.mirrors("other.example").count(), 0);
+    }
+
+    #[test]
+    fn a_slip_is_told_with_what_was_meant() {
+        assert_eq!(unknown("bip = \"10.0.0.1/16\"\n[mirrors]\n\"quay.io\" = []"), [""; 0]);
+        assert_eq!(
+            unknown("insecure-registry = []\nfoo = 1"),
+            [
+                "nobody reads the key \"foo\": of registries there are insecure-registries, registry-mirrors, mirrors",
+                "nobody reads the key \"insecure-registry\": is \"insecure-registries\" meant?",
+            ]
+        );
+        assert_eq!(distance("kitten", "sitting"), 3);
     }
 
     #[test]

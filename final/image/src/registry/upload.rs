@@ -10,9 +10,12 @@
 //! PUT  Location&digest=DIGEST
 //! ```
 //!
+//! What was sent in one request and came to nothing may have arrived in part, and must not be sent there again: it begins anew, and
+//! so does an upload of which the registry knows nothing any more.
+//!
 //! See spec.md of the OCI distribution specification, "Pushing blobs".
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use std::thread::sleep;
 use ureq::Body;
 use ureq::http::{Method, Response, Uri, header};
 
-use super::http::{Ask, encode, pause, resolve};
+use super::http::{Ask, Payload, encode, pause, resolve};
 use super::repository::text;
 use super::{Error, Repository};
 use crate::Digest;
@@ -60,35 +63,69 @@ impl Upload<'_> {
     /// # Errors
     /// What the registry refuses, or the line.
     pub(super) fn run(&self) -> Result<Outcome, Error> {
+        for attempt in 1.. {
+            match self.attempt() {
+                Err(error) if attempt < TRIES && is_passing(&error) => sleep(pause(attempt)),
+                other => return other,
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn attempt(&self) -> Result<Outcome, Error> {
         if self.repository.has_blob(self.digest)? {
             return Ok(Outcome::Exists);
         }
-        let (location, mounted) = self.begin()?;
+        let (location, piece, mounted) = self.begin()?;
         if let Some(from) = mounted {
             return Ok(Outcome::Mounted(from));
         }
-        let location = if self.size <= PIECE { location } else { self.send_in_pieces(location)? };
-        self.finish(&location)?;
-        Ok(Outcome::Sent)
+        self.check()?;
+        let sent = if self.size <= PIECE {
+            self.finish(&location, self.body(0, self.size))
+        } else {
+            self.send_in_pieces(location, piece)
+                .and_then(|location| self.finish(&location, self.body(self.size, 0)))
+        };
+        match sent {
+            Ok(()) => Ok(Outcome::Sent),
+            Err(Error::Missing { host, what }) => {
+                let reason = "it knows nothing of the upload any more".to_owned();
+                Err(Error::Refused { host, status: 404, what, reason })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether we have what we are about to send.
+    fn check(&self) -> Result<(), Error> {
+        let reason = match fs::metadata(&self.path) {
+            Ok(found) if found.len() == self.size => return Ok(()),
+            Ok(found) => format!("it has {} bytes, where the manifest says {}", found.len(), self.size),
+            Err(error) => format!("{error}: pull or load the image again, and push it then"),
+        };
+        Err(crate::Error::damaged(&self.path, reason).into())
     }
 
     /// Where to send it; or that it need not be sent.
-    fn begin(&self) -> Result<(Uri, Option<String>), Error> {
+    fn begin(&self) -> Result<(Uri, u64, Option<String>), Error> {
         for from in self.elsewhere {
             let query =
                 format!("blobs/uploads/?mount={}&from={}", encode(&self.digest.to_string()), encode(from));
-            let ask = Ask::new(Method::POST, self.repository.url(&query)).bytes(Vec::new());
+            let why = "another repository has the blob: the registry may take it from there";
+            let ask = Ask::new(Method::POST, self.repository.url(&query), why).bytes(Vec::new());
             let (response, uri) = self.repository.send_with(ask, from)?;
             match response.status().as_u16() {
-                201 => return Ok((uri, Some(from.clone()))),
-                202 => return Ok((self.location(&response, &uri)?, None)),
+                201 => return Ok((uri, PIECE, Some(from.clone()))),
+                202 => return Ok((self.location(&response, &uri)?, piece(&response), None)),
                 // It may not let us see the other one; that is no reason not to send.
                 _ => {}
             }
         }
-        let ask = Ask::new(Method::POST, self.repository.url("blobs/uploads/")).bytes(Vec::new());
+        let why = "a place to send the blob to";
+        let ask = Ask::new(Method::POST, self.repository.url("blobs/uploads/"), why).bytes(Vec::new());
         let (response, uri) = self.repository.expect("an upload", ask, &[202])?;
-        Ok((self.location(&response, &uri)?, None))
+        Ok((self.location(&response, &uri)?, piece(&response), None))
     }
 
     fn location(&self, response: &Response<Body>, base: &Uri) -> Result<Uri, Error> {
@@ -97,17 +134,17 @@ impl Upload<'_> {
             .ok_or_else(|| Error::answer(self.repository.host(), "it does not say where to send the blob"))
     }
 
-    fn send_in_pieces(&self, mut location: Uri) -> Result<Uri, Error> {
+    fn send_in_pieces(&self, mut location: Uri, piece: u64) -> Result<Uri, Error> {
         let (mut at, mut failures) = (0, 0);
         while at < self.size {
-            let end = (at + PIECE).min(self.size);
+            let end = (at + piece).min(self.size);
             match self.send_piece(&location, at, end) {
                 Ok(next) => (location, at, failures) = (next, end, 0),
-                Err(error @ (Error::Unreachable { .. } | Error::Refused { .. })) if failures < TRIES => {
+                Err(error) if failures < TRIES && is_passing(&error) => {
                     failures += 1;
                     sleep(pause(failures));
-                    // What has arrived need not be sent again; a registry that does not tell has lost all.
-                    (location, at) = self.arrived(&location).ok_or(error)?;
+                    // What has arrived need not be sent again.
+                    (location, at) = self.arrived(&location, end).ok_or(error)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -116,7 +153,7 @@ impl Upload<'_> {
     }
 
     fn send_piece(&self, location: &Uri, from: u64, end: u64) -> Result<Uri, Error> {
-        let mut ask = Ask::new(Method::PATCH, location.to_string())
+        let mut ask = Ask::new(Method::PATCH, location.to_string(), "one piece of the blob")
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_RANGE, format!("{from}-{}", end - 1))
             .once();
@@ -125,34 +162,32 @@ impl Upload<'_> {
         self.location(&response, &uri)
     }
 
-    /// How many bytes the registry has, and where to go on.
-    fn arrived(&self, location: &Uri) -> Option<(Uri, u64)> {
-        let (response, uri) = self.repository.send(Ask::get(location.to_string())).ok()?;
+    /// How many bytes the registry has, of those that were `sent`, and where to go on; none where it knows nothing of the upload.
+    fn arrived(&self, location: &Uri, sent: u64) -> Option<(Uri, u64)> {
+        let ask = Ask::get(location.to_string(), "the line broke: how much has arrived?");
+        let (response, uri) = self.repository.send(ask).ok()?;
         if response.status() != 204 {
             return None;
         }
         let last: u64 = text(&response, "range")?.rsplit('-').next()?.parse().ok()?;
         // `0-0` may be one byte or none; one that is sent twice is refused, so begin anew only where nothing was sent.
         let at = if last == 0 { 0 } else { last + 1 };
-        Some((self.location(&response, &uri).unwrap_or(uri), at))
+        (at <= sent).then(|| (self.location(&response, &uri).unwrap_or(uri), at))
     }
 
-    /// Says what it was; and sends all of it, where nothing was sent.
-    fn finish(&self, location: &Uri) -> Result<(), Error> {
+    /// Says what it was, with the bytes that are still to be sent.
+    fn finish(&self, location: &Uri, body: (Payload, u64)) -> Result<(), Error> {
         let separator = if location.query().is_some() { '&' } else { '?' };
         let url = format!("{location}{separator}digest={}", encode(&self.digest.to_string()));
-        let mut ask = Ask::new(Method::PUT, url).header(header::CONTENT_TYPE, "application/octet-stream");
-        ask.body = Some(if self.size <= PIECE { self.body(0, self.size) } else { self.body(self.size, 0) });
+        let why = "the blob is complete: the registry compares the digest";
+        let mut ask =
+            Ask::new(Method::PUT, url, why).header(header::CONTENT_TYPE, "application/octet-stream").once();
+        ask.body = Some(body);
         self.repository.expect("a blob", ask, &[201, 204]).map(drop)
     }
 
     /// Some of the bytes, as often as they are needed.
-    #[allow(clippy::type_complexity, reason = "it is what a request takes")]
-    fn body(
-        &self,
-        from: u64,
-        length: u64,
-    ) -> (Arc<dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync>, u64) {
+    fn body(&self, from: u64, length: u64) -> (Payload, u64) {
         let (path, advance) = (self.path.clone(), Arc::clone(&self.advance));
         let open = move || {
             let mut file = File::open(&path)?;
@@ -162,6 +197,23 @@ impl Upload<'_> {
         };
         (Arc::new(open), length)
     }
+}
+
+/// What may go better from the beginning.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        // 404: it has lost the upload; 416: it has another part of it than we think.
+        Error::Refused { status, .. } => matches!(status, 404 | 408 | 416 | 500..),
+        _ => false,
+    }
+}
+
+/// How much to send at a time: some registries want more than we would.
+fn piece(response: &Response<Body>) -> u64 {
+    const MOST: u64 = 1 << 30;
+    let least: Option<u64> = text(response, "oci-chunk-min-length").and_then(|text| text.parse().ok());
+    PIECE.max(least.unwrap_or(0).min(MOST))
 }
 
 /// Tells how much has passed.

@@ -1,0 +1,115 @@
+//! What kind of machine an image is for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use oci_spec::image::{Descriptor, ImageConfiguration};
+
+/// What an image is for: `linux/amd64`, `linux/arm64/v8`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl Default for Platform {
+    /// This machine's.
+    fn default() -> Self {
+        let architecture = oci_spec::image::Arch::default().to_string();
+        Self { os: "linux".to_owned(), architecture, variant: None }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no platform: OS/ARCHITECTURE[/VARIANT], as linux/arm64");
+        let mut parts = text.split('/');
+        let mut part = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
+        let (os, architecture, variant) = (part().ok_or_else(wrong)?, part().ok_or_else(wrong)?, part());
+        if parts.next().is_some() || text.ends_with('/') {
+            return Err(wrong());
+        }
+        // What other programs call them.
+        let architecture = match architecture.as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            _ => architecture,
+        };
+        Ok(Self { os, architecture, variant })
+    }
+}
+
+impl Platform {
+    /// `linux`.
+    pub fn os(&self) -> &str {
+        &self.os
+    }
+
+    /// `amd64`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// `v8`, where the architecture has variants.
+    pub fn variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
+    /// Whether an entry of an index is for it.
+    pub(crate) fn fits(&self, entry: &Descriptor) -> bool {
+        entry.platform().as_ref().is_some_and(|platform| {
+            platform.os().to_string() == self.os
+                && platform.architecture().to_string() == self.architecture
+                && self.variant.as_ref().is_none_or(|variant| platform.variant().as_ref() == Some(variant))
+        })
+    }
+
+    /// Whether an image's config says that it is for it; a variant that the config leaves open fits.
+    pub(crate) fn fits_config(&self, config: &ImageConfiguration) -> bool {
+        let variant = |wanted: &String| config.variant().as_ref().is_none_or(|variant| variant == wanted);
+        config.os().to_string() == self.os
+            && config.architecture().to_string() == self.architecture
+            && self.variant.as_ref().is_none_or(variant)
+    }
+
+    /// What an image's config says that it is for.
+    pub(crate) fn of_config(config: &ImageConfiguration) -> Self {
+        Self {
+            os: config.os().to_string(),
+            architecture: config.architecture().to_string(),
+            variant: config.variant().clone(),
+        }
+    }
+
+    /// What an entry of an index is for, if that is a machine: what holds a signature or the like is for nobody's.
+    pub(crate) fn of_entry(entry: &Descriptor) -> Option<Self> {
+        let platform = entry.platform().as_ref()?;
+        let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
+        (os != "unknown").then(|| Self { os, architecture, variant: platform.variant().clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_is_two_or_three_words() {
+        for (text, shown) in [("linux/amd64", "linux/amd64"), ("linux/aarch64/v8", "linux/arm64/v8")] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown);
+        }
+        for text in ["", "linux", "linux/", "linux/arm64/v8/x", "/amd64", "linux/arm64/"] {
+            text.parse::<Platform>().unwrap_err();
+        }
+    }
+}
