@@ -8,18 +8,20 @@
 //!
 //! See mknod(2), null(4), random(4), tty(4), pts(4); OCI: config-linux.md, default devices.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, makedev, mknodat, symlinkat};
+use rustix::fs::{Dev, FileType, Mode, OFlags, makedev, mknodat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::umask;
 use step::{StepError, step};
 
 use crate::{mount_point, mounts};
 
-/// Name and numbers, as drivers/char/mem.c and tty_io.c have them.
-const NODES: [(&str, u32, u32); 6] =
+/// Beyond this chapter: name and numbers, as drivers/char/mem.c and tty_io.c have them.
+pub const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const LINKS: [(&str, &str); 5] = [
@@ -32,13 +34,22 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Makes `/dev/null`, `zero`, `full`, `random`, `urandom`, `tty` and the links `fd`, `stdin`, `stdout`, `stderr`, `ptmx` under
-/// the new root's `/dev`. In a user namespace no node can be made: there the host's are bound.
+/// the new root's `/dev`. In a user namespace no node can be made: there the host's are bound. What is there already, in a `/dev`
+/// that is the image's, must be just that device.
 ///
 /// # Errors
 /// The step that failed.
 pub fn create(root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
-    let dev = mount_point::resolve(root, Path::new("/dev"))
+    let dev = mount_point::without_links(root, Path::new("/dev"), true)
         .map_err(|errno| StepError::new("openat2", "/dev", errno))?;
+    // mknod(2) takes the umask off.
+    let mask = umask(Mode::empty());
+    let made = fill(root, dev.as_fd(), in_user_namespace);
+    umask(mask);
+    made
+}
+
+fn fill(root: BorrowedFd<'_>, dev: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
     for (name, major, minor) in NODES {
         if in_user_namespace {
             let host = PathBuf::from("/dev").join(name);
@@ -55,17 +66,39 @@ pub fn create(root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepE
                 "a device that every program expects, and that does no harm",
             )
             .run(|| {
-                mknodat(&dev, name, FileType::CharacterDevice, Mode::from(0o666), makedev(major, minor))?;
-                // mknod(2) takes the umask off.
-                rustix::fs::chmodat(&dev, name, Mode::from(0o666), AtFlags::empty())
+                let (kind, numbers) = (FileType::CharacterDevice, makedev(major, minor));
+                match mknodat(dev, name, kind, Mode::from(0o666), numbers) {
+                    Err(Errno::EXIST) => there(dev, name.as_ref(), kind, numbers).map(drop),
+                    other => other,
+                }
             })?;
         }
     }
     for (name, target) in LINKS {
         step("symlink", format_args!("{target} /dev/{name}"), "a name that shells and programs rely on")
-            .run(|| symlinkat(target, &dev, name))?;
+            .run(|| match symlinkat(target, dev, name) {
+                Err(Errno::EXIST) => Ok(()),
+                other => other,
+            })?;
     }
     Ok(())
+}
+
+// ANCHOR: there
+/// What is at `name` now must be the device that was asked for: an image may have put a link there, or a node with other numbers.
+///
+/// # Errors
+/// EEXIST where it is something else; else as openat(2).
+pub fn there(parent: BorrowedFd<'_>, name: &OsStr, kind: FileType, device: Dev) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    if is(node.as_fd(), kind, device)? { Ok(node) } else { Err(Errno::EXIST) }
+}
+// ANCHOR_END: there
+
+fn is(node: BorrowedFd<'_>, kind: FileType, device: Dev) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(node)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device))
 }
 
 /// Binds the host's device node `path` at the same place under the new root, where no node can be made. It must be the
@@ -74,10 +107,6 @@ pub fn create(root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepE
 /// # Errors
 /// The step that failed; ENODEV where the host has another device there.
 pub fn borrow(root: BorrowedFd<'_>, path: &Path, kind: FileType, device: Dev) -> Result<(), StepError> {
-    let is_it = |node: BorrowedFd<'_>| {
-        let stat = rustix::fs::fstat(node)?;
-        Ok::<_, Errno>(FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == device)
-    };
     step(
         "mount",
         format_args!("--bind {}", path.display()),
@@ -85,12 +114,12 @@ pub fn borrow(root: BorrowedFd<'_>, path: &Path, kind: FileType, device: Dev) ->
     )
     .run(|| {
         if let Ok(there) = mount_point::resolve(root, path)
-            && is_it(there.as_fd())?
+            && is(there.as_fd(), kind, device)?
         {
             return Ok(());
         }
         let node = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        if !is_it(node.as_fd())? {
+        if !is(node.as_fd(), kind, device)? {
             return Err(Errno::NODEV);
         }
         let flags =

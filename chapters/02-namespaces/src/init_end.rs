@@ -56,13 +56,8 @@ impl InitEnd {
         if config.die_with_parent {
             self.die_with_parent()?;
         }
-        if !config.join.is_empty() {
-            step(
-                "prctl",
-                format_args!("PR_SET_DUMPABLE 0"),
-                "until the exec this is the host's program: those inside may not look into it by /proc",
-            )
-            .run(|| rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
+        if !config.join.is_empty() && !hides_before(config) {
+            hide()?;
         }
         default_sigpipe().map_err(|errno| StepError::new("signal", "SIGPIPE SIG_DFL", errno))?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
@@ -135,6 +130,22 @@ impl InitEnd {
 
 fn gone() -> StageError {
     StepError::new("recv", "the runtime process is gone", Errno::ECONNRESET).into()
+}
+
+/// Whether a process that joins hides before it is where others could look into it, and its child is hidden from birth on. A time
+/// namespace's offsets can be written only by who is not hidden.
+pub(crate) fn hides_before(config: &Config) -> bool {
+    config.time_offsets.is_empty()
+}
+
+/// Takes this process out of the reach of those inside.
+pub(crate) fn hide() -> Result<(), StepError> {
+    step(
+        "prctl",
+        format_args!("PR_SET_DUMPABLE 0"),
+        "until the exec this is the host's program: those inside may not look into it by /proc",
+    )
+    .run(|| rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))
 }
 
 /// Requirement 1. Where groups may not be dropped (`setgroups` is denied to a map that an ordinary user wrote), the ones that

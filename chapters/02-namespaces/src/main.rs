@@ -63,7 +63,7 @@ fn run(args: &Args, maps: &Maps) -> Result<ExitStatus, Error> {
 
 fn run_inside(pid: Pid, tty: bool, command: &[OsString]) -> Result<ExitStatus, Error> {
     let config = Config { die_with_parent: true, ..Config::default() };
-    let created = join(pid, config, |end| {
+    let created = join(join::pidfd(pid)?, config, |end| {
         let terminal = tty.then(|| end.open_terminal(terminal::size())).transpose()?;
         execute(command, terminal)
     })?;

@@ -21,6 +21,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use step::{StepError, step};
 
 use crate::created::{Created, Running};
+use crate::init_end::{hide, hides_before};
 use crate::protocol::{FromInit, ToInit, sockets};
 use crate::syscalls::{Clone, MountAttributes, Side, clone3, exit_now, mount_setattr};
 use crate::{Error, IdMap, InitEnd, Kind, StageError, id_maps};
@@ -181,6 +182,9 @@ fn enter_and_clone(config: &Config) -> Result<Side, Error> {
 /// A user namespace takes rights away and gives others: root enters those that are the host's before it, and an ordinary user
 /// can enter none before it.
 fn enter(config: &Config) -> Result<Side, StepError> {
+    if hides_before(config) {
+        hide()?;
+    }
     let (users, others): (Vec<&Join>, Vec<&Join>) =
         config.join.iter().partition(|join| join.kinds.contains(&Kind::User));
     let (first, mut later) = if geteuid().is_root() { (others, Vec::new()) } else { (Vec::new(), others) };

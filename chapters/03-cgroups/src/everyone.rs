@@ -9,7 +9,6 @@ use std::fs;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use step::step;
 
@@ -25,12 +24,12 @@ impl Cgroup {
         all
     }
 
-    /// Sends a signal to every process in it and below it. One that was frozen before stays so.
+    /// Sends a signal, by its number, to every process in it and below it. One that was frozen before stays so.
     ///
     /// # Errors
     /// The first step that failed; the others get it all the same. A process that has ended is no error.
-    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        if signal == Signal::SIGKILL {
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        if signal == libc::SIGKILL {
             return self.kill();
         }
         // Without a freezer it is as good as it can be.
@@ -47,6 +46,12 @@ impl Cgroup {
         }
         if frozen { outcome.and(self.thaw()) } else { outcome }
     }
+}
+
+#[allow(unsafe_code)]
+fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: two numbers. A signal that there is not, and a process that there is not, are errors.
+    Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
 }
 
 fn collect(dir: &Path, all: &mut Vec<Pid>) {

@@ -11,23 +11,32 @@
 //!
 //! See mknod(2), mount_setattr(2), open_tree(2); runtime-spec: config-linux.md, "Devices".
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ::cgroups::Cgroup;
+use ::namespaces::devices::{NODES, there};
 use ::namespaces::in_root;
 use nix::errno::Errno;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, ResolveFlags, Uid};
 use rustix::mount::MountAttrFlags;
 use step::{StepError, step};
 
 use crate::masked::{attach, clone, set_attributes};
 use crate::resources;
 
-/// The nodes that chapter 2 makes.
-const DEFAULT: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// What `/dev` is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Dev {
+    /// The image's directory: nodes are made there all the same, as runc does it.
+    #[default]
+    Image,
+    /// A file system of the container's own.
+    Own,
+    /// The host's, or somebody else's: nothing is made there.
+    Bound,
+}
 
 /// What the container may have besides the default nodes.
 #[derive(Debug)]
@@ -51,8 +60,9 @@ impl Devices {
         Self { more, confined: !guarded && !all() }
     }
 
-    /// Makes the configuration's own nodes below `root`; in a user namespace, where nobody can, the host's are bound.
+    /// Makes chapter 2's nodes and the configuration's own below `root`; in a user namespace, where nobody can, the host's are bound.
     pub(crate) fn create(&self, root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
+        ::namespaces::devices::create(root, in_user_namespace)?;
         for device in &self.more {
             let kind = match device.typ() {
                 LinuxDeviceType::B => FileType::BlockDevice,
@@ -70,7 +80,12 @@ impl Devices {
     }
 
     /// Makes every other node below `root` useless.
-    pub(crate) fn confine(&self, root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), StepError> {
+    pub(crate) fn confine(
+        &self,
+        root: BorrowedFd<'_>,
+        dev: Dev,
+        in_user_namespace: bool,
+    ) -> Result<(), StepError> {
         // The kernel lets no device of a user namespace's own mounts be opened anyway.
         if in_user_namespace || !self.confined {
             return Ok(());
@@ -81,14 +96,20 @@ impl Devices {
             "a node that is made later opens nothing; these few are mounts of their own",
         )
         .run(|| {
-            let mut nodes: Vec<PathBuf> = DEFAULT.iter().map(|name| Path::new("/dev").join(name)).collect();
-            nodes.extend(self.more.iter().map(|device| device.path().clone()));
+            let mut nodes = Vec::new();
+            if dev != Dev::Bound {
+                nodes.extend(NODES.iter().map(|(name, ..)| Path::new("/dev").join(name)));
+                nodes.extend(self.more.iter().map(|device| device.path().clone()));
+            }
             let opened = nodes.iter().map(|path| open(root, path)).collect::<rustix::io::Result<Vec<_>>>()?;
             let copies = opened
                 .iter()
                 .map(|node| clone(node.as_fd(), false))
                 .collect::<rustix::io::Result<Vec<_>>>()?;
-            set_attributes(open(root, Path::new("/dev"))?.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV, false)?;
+            if dev == Dev::Own {
+                let dev = open(root, Path::new("/dev"))?;
+                set_attributes(dev.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV, false)?;
+            }
             set_attributes(root, MountAttrFlags::MOUNT_ATTR_NODEV, false)?;
             copies.iter().zip(&opened).try_for_each(|(copy, node)| attach(copy.as_fd(), node.as_fd()))
         })
@@ -117,29 +138,12 @@ fn make(
             Err(rustix::io::Errno::EXIST) => {}
             other => other?,
         }
-        let node = node(parent.as_fd(), name, kind, numbers)?;
+        let node = there(parent.as_fd(), name, kind, numbers)?;
         // By descriptor, and not by a name that could be another file's by now.
         rustix::fs::chownat(&node, c"", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
         rustix::fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode)
     })
 }
-
-// ANCHOR: node
-/// What is at `name` now must be the device that was asked for: an image may have put a link there, or a node with other numbers.
-fn node(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    kind: FileType,
-    device: rustix::fs::Dev,
-) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let node = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&node)?;
-    let same =
-        FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == device);
-    if same { Ok(node) } else { Err(rustix::io::Errno::EXIST) }
-}
-// ANCHOR_END: node
 
 fn number(number: i64) -> Result<u32, StepError> {
     u32::try_from(number).map_err(|_| StepError::new("mknod", number, Errno::EINVAL))

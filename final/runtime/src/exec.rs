@@ -7,10 +7,10 @@
 //! Order: oom_score_adj and processors, for a moment this process's own -> cgroup -> processors -> namespaces -> standard
 //! descriptors -> the same restrictions as the first process -> exec.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use ::namespaces::{Config, join};
-use nix::unistd::Pid;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Process, Spec};
 
 use crate::program::{About, Around, Program};
@@ -23,8 +23,8 @@ use crate::{Error, Started, Stdio, cgroups, process};
 pub struct Exec<'a> {
     /// The container's id, as it was given to [`crate::create()`].
     pub id: &'a str,
-    /// The container's init process, as the host numbers it.
-    pub pid: i32,
+    /// A descriptor that stands for the container's init process.
+    pub init: OwnedFd,
     /// The container's own configuration: its seccomp filter and its cgroup are the process's too.
     pub spec: &'a Spec,
     /// The process: what to run, as whom, with which capabilities.
@@ -75,12 +75,13 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     // Inherited: inside, marked against the container's eyes, the process could not write it in a user namespace.
     let own = process::oom_score_adj(program.oom_score_adj)?;
     let processors = program.affinity.begin()?;
-    let created = join(Pid::from_raw(exec.pid), config, |end| {
+    let created = join(exec.init, config, |end| {
         let stage = ::namespaces::StageError::at("exec");
         if let Some(entrance) = &entrance {
             entrance.enter().map_err(&stage)?;
         }
         program.affinity.settle().map_err(&stage)?;
+        process::usual_umask();
         process::keyring().map_err(&stage)?;
         // A terminal is bound at /dev/console for the first process alone.
         stdio.apply(end, false)?;

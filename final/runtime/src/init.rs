@@ -31,7 +31,7 @@ use network::moved::Moved;
 use step::{StepError, step};
 
 use crate::create::Network;
-use crate::devices::Devices;
+use crate::devices::{Dev, Devices};
 use crate::hooks::Planned;
 use crate::program::Program;
 use crate::root_fs::{Root, Spreads, Way};
@@ -89,6 +89,7 @@ impl Init {
     /// The stage that failed.
     pub(crate) fn run(mut self, end: &mut InitEnd) -> Result<Infallible, StageError> {
         let in_user_namespace = self.in_user_namespace;
+        process::usual_umask();
         self.program.keyring().map_err(StageError::at("keyring"))?;
         process::oom_score_adj(self.program.oom_score_adj).map_err(StageError::at("oom_score_adj"))?;
         if let Some(entrance) = self.entrance.take() {
@@ -103,7 +104,7 @@ impl Init {
         }
         self.enter_root(end, in_user_namespace)?;
         self.names().map_err(StageError::at("names"))?;
-        self.stdio.apply(end, self.mounts.own_dev)?;
+        self.stdio.apply(end, self.mounts.dev == Dev::Own)?;
         self.close_paths().map_err(StageError::at("paths"))?;
         self.join_network(end)?;
         self.program.restrict()?;

@@ -35,7 +35,7 @@ mod cgroup_mounts;
 pub mod cgroups;
 mod devices;
 mod masked;
-mod mount_options;
+pub mod mount_options;
 mod mount_sources;
 mod mounts;
 mod namespaces;

@@ -140,12 +140,12 @@ fn dispatch(args: Args, log: &log::Log) -> anyhow::Result<u8> {
     }
     let global =
         Global { systemd_cgroup: args.systemd_cgroup, needs_cgroup: args.rootless == Rootless::False };
-    let store = state::Store::new(args.root);
+    let store = state::Store::new(args.root)?;
     match args.command {
         Command::Create(args) => create::create(&store, log, global, &args),
         Command::Start(args) => start::start(&store, &args),
         Command::Run(args) => run::run(&store, log, global, &args),
-        Command::Exec(args) => exec::exec(&store, &args),
+        Command::Exec(args) => exec::exec(&store, log, &args),
         Command::State(args) => show::state(&store, &args),
         Command::List(args) => list::list(&store, &args),
         Command::Ps(args) => ps::ps(&store, &args),

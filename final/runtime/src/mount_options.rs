@@ -54,6 +54,22 @@ const PROPAGATION: [(&str, Propagation); 4] = [
 /// log; and what a file system that can do it has always, and any other never.
 const NOTHING: [&str; 7] = ["defaults", "silent", "loud", "acl", "noacl", "iversion", "noiversion"];
 
+/// What the runtime does itself.
+const TAKEN: [&str; 6] = ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"];
+
+/// Flags of a superblock.
+const SUPERBLOCK: [&str; 5] = ["async", "dirsync", "lazytime", "nolazytime", "sync"];
+
+/// All words that are understood, sorted, but for what belongs to one kind of file system.
+pub fn words() -> Vec<String> {
+    let plain = NOTHING.iter().chain(&TAKEN).chain(&SUPERBLOCK).map(|word| (*word).to_owned());
+    let attributes = ATTRIBUTES.iter().map(|(word, ..)| *word);
+    let both = attributes.chain(PROPAGATION.iter().map(|(word, _)| *word));
+    let mut all: Vec<_> = plain.chain(both.flat_map(|word| [word.to_owned(), format!("r{word}")])).collect();
+    all.sort();
+    all
+}
+
 /// An entry's options.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Options {
@@ -190,12 +206,19 @@ mod tests {
 
     #[test]
     fn no_word_of_the_specification_is_taken_for_data() {
-        let words = "async,atime,bind,defaults,dev,diratime,dirsync,exec,iversion,lazytime,loud,mand,noatime,nodev,nodiratime,noexec,\
+        let listed = "async,atime,bind,defaults,dev,diratime,dirsync,exec,iversion,lazytime,loud,mand,noatime,nodev,nodiratime,noexec,\
             noiversion,nolazytime,nomand,norelatime,nostrictatime,nosuid,nosymfollow,private,ratime,rbind,rdev,rdiratime,relatime,\
             remount,rexec,rnoatime,rnodev,rnodiratime,rnoexec,rnorelatime,rnostrictatime,rnosuid,rnosymfollow,ro,rprivate,rrelatime,\
             rro,rrw,rshared,rslave,rstrictatime,rsuid,rsymfollow,runbindable,rw,shared,silent,slave,strictatime,suid,symfollow,sync,\
             tmpcopyup,unbindable,idmap,ridmap,acl,noacl";
-        let data = read(words).data;
+        let data = read(listed).data;
+        let all = words();
+        assert!(
+            listed
+                .split(',')
+                .filter(|word| !word.ends_with("mand"))
+                .all(|word| all.iter().any(|it| it == word))
+        );
         assert_eq!(data, ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"]);
         assert_eq!(read("mode=755,roo,rrro").data, ["mode=755", "roo", "rrro"]);
     }

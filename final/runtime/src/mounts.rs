@@ -21,7 +21,7 @@ use ::namespaces::mounts::{Change, Covered, More, Mount, MountAttrFlags, Propaga
 use oci_spec::runtime::{Mount as Entry, Spec};
 
 use crate::Error;
-use crate::devices::Devices;
+use crate::devices::{Dev, Devices};
 use crate::mount_options::Options;
 use crate::mount_sources::{IdMapped, id_mapped};
 use crate::namespaces::Namespaces;
@@ -53,8 +53,7 @@ const WITHOUT_DISK: [&str; 8] =
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) mounts: Vec<Mount>,
-    /// Whether `/dev` is a file system of the container's own, in which devices are made.
-    pub(crate) own_dev: bool,
+    pub(crate) dev: Dev,
     /// Whether proc is mounted at `/proc`.
     pub(crate) own_proc: bool,
     /// Directories to be made read-only when all that lies in them is mounted.
@@ -104,12 +103,17 @@ pub(crate) fn plan(
             if let Some(mapped) = id_mapped(entry, &options, namespaces, plan.mounts.len()) {
                 plan.id_maps.push(mapped.map_err(field)?);
             }
+            if target == Path::new("/dev") {
+                plan.dev = Dev::Bound;
+            }
             let source = bundle.join(entry.source().as_deref().unwrap_or(Path::new("")));
             plan.mounts.push(bound(source, target, options, nodev));
         } else if typ == "cgroup" || typ == "cgroup2" {
             cgroup_mounts::show(&mut plan, &target, &options, namespaces, cgroup);
         } else {
-            plan.own_dev |= target == Path::new("/dev");
+            if target == Path::new("/dev") {
+                plan.dev = Dev::Own;
+            }
             plan.own_proc |= typ == "proc" && target == Path::new("/proc");
             let mut mount = instance(typ, entry, target, &options, namespaces);
             mount.flags.set(NODEV, mount.flags.contains(NODEV) || nodev && !has_devices(&mount));
@@ -307,7 +311,7 @@ mod tests {
             plan.mounts[0].flags,
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_RDONLY
         );
-        assert!(plan.own_dev);
+        assert_eq!(plan.dev, Dev::Own);
     }
 
     #[test]

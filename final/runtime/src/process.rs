@@ -58,6 +58,12 @@ pub(crate) fn check(process: &Process) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a new file's mode is without, where the configuration says nothing, as runc has it: the caller's own may be so strict
+/// that the container's user cannot walk through a directory that is made for a mount.
+pub(crate) fn usual_umask() {
+    umask(Mode::from_bits_truncate(0o022));
+}
+
 // ANCHOR: keyring
 /// A session keyring of its own: what the caller's holds, keys of its file systems say, stays out.
 pub(crate) fn keyring() -> Result<(), StepError> {
@@ -144,15 +150,15 @@ fn resource(typ: PosixRlimitType) -> Resource {
 }
 
 // ANCHOR: working_directory
-/// Enters the working directory, and makes it where the image lacks it, as Docker does.
-pub(crate) fn working_directory(cwd: &Path) -> Result<(), StepError> {
+/// Enters the working directory, and makes it where the image lacks it, as Docker does; not for a process of exec.
+pub(crate) fn working_directory(cwd: &Path, made: bool) -> Result<(), StepError> {
     let named = |call: &'static str| move |errno| StepError::new(call, cwd.display(), errno);
     let open = || {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat2(CWD, cwd, flags, rustix::fs::Mode::empty(), ResolveFlags::NO_MAGICLINKS)
     };
     let directory = match open() {
-        Err(rustix::io::Errno::NOENT) => {
+        Err(rustix::io::Errno::NOENT) if made => {
             step("mkdir", format_args!("{}", cwd.display()), "the working directory, which the image lacks")
                 .run(|| make(cwd))?;
             open()

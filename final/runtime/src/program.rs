@@ -38,6 +38,7 @@ use crate::{Error, process};
 pub(crate) struct Program {
     command: Command,
     cwd: PathBuf,
+    makes_cwd: bool,
     user: User,
     capabilities: Sets,
     turn: Turn,
@@ -107,6 +108,7 @@ impl Program {
                 kept: around.preserve_fds,
             },
             cwd: process.cwd().clone(),
+            makes_cwd: around.about.status == ContainerState::Creating,
             user: process.user().clone(),
             capabilities: Sets::new(process.capabilities().as_ref()),
             turn: Turn::new(process)?,
@@ -147,7 +149,7 @@ impl Program {
         }
         self.labels.apply().map_err(StageError::at("labels"))?;
         process::rlimits(&self.rlimits).map_err(StageError::at("rlimits"))?;
-        process::working_directory(&self.cwd).map_err(StageError::at("cwd"))?;
+        process::working_directory(&self.cwd, self.makes_cwd).map_err(StageError::at("cwd"))?;
         if !self.no_new_privileges {
             self.load_filter().map_err(StageError::at("seccomp"))?;
         }

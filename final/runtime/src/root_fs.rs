@@ -16,7 +16,7 @@ use step::{StepError, step};
 use unionfs::Overlay;
 
 use crate::Error;
-use crate::devices::Devices;
+use crate::devices::{Dev, Devices};
 use crate::mounts::Plan;
 
 /// The root file system as the init process finds it.
@@ -130,12 +130,10 @@ pub(crate) fn make(
     for (path, target) in &plan.links {
         mount_point::link(root.as_fd(), path, target).map_err(&mounts)?;
     }
-    if plan.own_dev {
-        ::namespaces::devices::create(root.as_fd(), way.in_user_namespace)
-            .and_then(|()| devices.create(root.as_fd(), way.in_user_namespace))
-            .and_then(|()| devices.confine(root.as_fd(), way.in_user_namespace))
-            .map_err(StageError::at("devices"))?;
+    if plan.dev != Dev::Bound {
+        devices.create(root.as_fd(), way.in_user_namespace).map_err(StageError::at("devices"))?;
     }
+    devices.confine(root.as_fd(), plan.dev, way.in_user_namespace).map_err(StageError::at("devices"))?;
     Ok(root)
 }
 

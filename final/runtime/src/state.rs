@@ -18,6 +18,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ use cgroups::FreezerState;
 use nix::unistd::geteuid;
 use oci_spec::runtime::Spec;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use step::step;
 
@@ -36,6 +38,8 @@ pub(crate) const FIFO: &str = "exec.fifo";
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
+    /// A folder around it in which anybody could have made it.
+    common: Option<PathBuf>,
 }
 
 /// What is kept.
@@ -107,16 +111,22 @@ impl Reserved {
 }
 
 impl Store {
-    pub(crate) fn new(root: Option<PathBuf>) -> Self {
-        let default = || {
-            let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-            // Rootless Podman calls a runtime as root of its user namespace: /run is not that root's.
-            if geteuid().is_root() && (run.is_none() || !namespaces::in_user_namespace()) {
-                return PathBuf::from("/run/sampan-runtime");
-            }
-            run.unwrap_or_else(|| format!("/tmp/sampan-run-{}", geteuid()).into()).join("sampan-runtime")
-        };
-        Self { root: root.unwrap_or_else(default) }
+    /// The folder that is named, or the usual one.
+    pub(crate) fn new(root: Option<PathBuf>) -> anyhow::Result<Self> {
+        if let Some(root) = root {
+            return Ok(Self { root, common: None });
+        }
+        let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        // Rootless Podman calls a runtime as root of its user namespace: /run is not that root's.
+        if geteuid().is_root() && (run.is_none() || !namespaces::in_user_namespace()) {
+            return Ok(Self { root: "/run/sampan-runtime".into(), common: None });
+        }
+        if let Some(run) = run {
+            return Ok(Self { root: run.join("sampan-runtime"), common: None });
+        }
+        let common = PathBuf::from(format!("/tmp/sampan-run-{}", geteuid()));
+        check_own(&common)?;
+        Ok(Self { root: common.join("sampan-runtime"), common: Some(common) })
     }
 
     /// Takes the id, for whoever is first: of two processes one makes the directory.
@@ -142,6 +152,9 @@ impl Store {
                 bail!("container with id {id} exists already: `sampan-runtime delete {id}` removes it")
             }
             other => other?,
+        }
+        if let Some(common) = &self.common {
+            check_own(common)?;
         }
         self.lock(id)?.with_context(|| format!("container {id} was deleted while it was created"))
     }
@@ -289,6 +302,29 @@ impl Record {
     pub(crate) fn lives(&self) -> bool {
         self.pid > 0 && start_time(self.pid) == Some(self.start_time)
     }
+
+    /// A descriptor of its process, as long as that lives. It is opened first and looked at then: from there on the number
+    /// cannot become another's unnoticed.
+    pub(crate) fn pidfd(&self) -> Option<OwnedFd> {
+        pidfd(self.pid).filter(|_| self.lives())
+    }
+}
+
+/// Whoever makes this folder first in /tmp could put containers into it, whose hooks run as this user.
+fn check_own(folder: &Path) -> anyhow::Result<()> {
+    let about = match fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("cannot read {folder:?}"))?,
+    };
+    if about.is_dir() && about.uid() == geteuid().as_raw() && about.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    bail!("{folder:?} is not this user's alone: set XDG_RUNTIME_DIR, or give --root")
+}
+
+/// A descriptor of whatever process has this number now.
+pub(crate) fn pidfd(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
 /// When the process was started, in clock ticks since boot; none where it has ended.
@@ -306,11 +342,23 @@ mod tests {
 
     #[test]
     fn an_id_cannot_leave_the_root() {
-        let store = Store::new(Some("/r".into()));
+        let store = Store::new(Some("/r".into())).unwrap();
         for id in ["", "..", "a/b", ".x", "a b"] {
             store.folder(id).unwrap_err();
         }
         assert_eq!(store.folder("a-1").unwrap(), Path::new("/r/a-1"));
+    }
+
+    #[test]
+    fn a_folder_of_somebody_elses_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        check_own(folder.path()).unwrap();
+        check_own(&folder.path().join("none")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+        check_own(&folder.path().join("link")).unwrap_err();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        check_own(folder.path()).unwrap_err();
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test { name: "runtime::no_new_privileges", needs: ROOT, run: no_new_privileges },
         Test { name: "runtime::nothing_leaks_in", needs: ROOT, run: nothing_leaks_in },
         Test { name: "runtime::process_is_as_configured", needs: ROOT, run: process_is_as_configured },
+        Test { name: "runtime::the_callers_umask_is_not_inherited", needs: ROOT, run: umask },
         Test { name: "runtime::an_ordinary_user_has_no_capabilities", needs: ROOT, run: ordinary_user },
         Test { name: "runtime::ambient_capabilities_reach_an_ordinary_user", needs: ROOT, run: ambient },
         Test {
@@ -142,6 +143,25 @@ fn process_is_as_configured(host: &Host) -> Outcome {
         ["0027", "/new/work", "100", "200", "77", "1000", "1001", "1001 7 8", "b", "nis", "1", "sampan"]
     );
     assert!(lines[12].starts_with("drwxr-xr-x"), "{}", lines[12]);
+    Ok(())
+}
+
+fn umask(host: &Host) -> Outcome {
+    let text = "umask; stat -c %a /mnt/a /mnt/a/deep /dev/null";
+    let bundle = Bundle::new(host, &["/bin/sh", "-c", text], |config| {
+        config["root"]["path"] = json!(host.new_rootfs().unwrap_or_default());
+        super::bind(config, std::path::Path::new("/etc/hostname"), "/mnt/a/deep/file", &["bind"]);
+    })?;
+    let shell = host.cmd("/bin/sh", ["-c", "umask 077; exec \"$0\" --root \"$1\" run \"$2\""]);
+    let shell = shell.arg(host.bin(super::BIN)).arg(&bundle.state).arg(super::id("c")).cwd(&bundle.folder);
+    assert_eq!(shell.run()?.success()?.stdout, "0022\n755\n755\n666\n");
+    let bundle = Bundle::new(host, &["/bin/sleep", "100"], |_| {})?;
+    bundle.call(&["run", "--detach", "c"])?.success()?;
+    let shell =
+        host.cmd("/bin/sh", ["-c", "umask 077; exec \"$0\" --root \"$1\" exec \"$2\" /bin/sh -c umask"]);
+    let shell = shell.arg(host.bin(super::BIN)).arg(&bundle.state).arg(super::id("c")).cwd(&bundle.folder);
+    assert_eq!(shell.run()?.success()?.stdout, "0022\n");
+    bundle.call(&["delete", "--force", "c"])?.success()?;
     Ok(())
 }
 

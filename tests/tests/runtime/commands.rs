@@ -31,6 +31,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test { name: "runtime::only_preserved_descriptors_are_inside", needs: ROOT, run: descriptors },
         Test { name: "runtime::listening_sockets_are_handed_on", needs: ROOT, run: listening },
         Test { name: "runtime::kill_all_reaches_a_shared_pid_namespace", needs: ROOT, run: kill_all },
+        Test { name: "runtime::kill_takes_any_number", needs: ROOT, run: kill_numbers },
         Test { name: "runtime::the_terminal_goes_to_the_console_socket", needs: ROOT, run: console },
         Test {
             name: "runtime::user_the_terminal_goes_to_the_console_socket",
@@ -152,6 +153,8 @@ fn exec_flags(host: &Host) -> Outcome {
     assert!(table?.success()?.stdout.contains("/bin/sleep 77"));
     assert_eq!(bundle.call(&["exec", "c", "/bin/sh", "-c", "exit 9"])?.code, 9);
     bundle.call(&["exec", "c", "/no/such"])?.expect(255)?;
+    bundle.call(&["exec", "--cwd", "/no/such", "c", "/bin/true"])?.expect(255)?;
+    assert!(!bundle.rootfs()?.join("no").exists(), "a slip of the pen makes no directory");
     bundle.call(&["delete", "--force", "c"])?.success()?;
     Ok(())
 }
@@ -183,6 +186,14 @@ fn log(host: &Host) -> Outcome {
     assert!(message(&lines[0]).contains("nosuch"), "{text}");
     assert!(message(&lines[0]).contains("executable file not found"), "{text}");
     assert!(message(&lines[1]).contains("does not exist"), "{text}");
+    bundle.rewrite(&["/bin/true"], |config| {
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_TIME_TRAVEL"]);
+    })?;
+    let output = bundle.call(&["--log", &path, "--log-format", "json", "run", "c"])?.success()?;
+    let text = fs::read_to_string(&log)?;
+    let line: Value = serde_json::from_str(text.lines().nth(2).ok_or("a third line")?)?;
+    assert!(line["level"] == "warning" && message(&line).contains("CAP_TIME_TRAVEL"), "{text}");
+    assert_eq!(output.stderr, "", "the warning is in the log");
     let path = bundle.folder.join("log.text");
     bundle.call(&["--log", &path.display().to_string(), "state", "c"])?.expect(1)?;
     assert!(fs::read_to_string(path)?.contains("level=error msg=\"container "));
@@ -251,6 +262,31 @@ fn kill_all(host: &Host) -> Outcome {
     bundle.call(&["kill", "--all", "c", "TERM"])?.success()?;
     wait_until("the second has ended", SOON, || gone(second))?;
     bundle.call(&["delete", "c"])?.success()?;
+    Ok(())
+}
+
+/// systemd in a container is stopped by a signal without a name.
+fn kill_numbers(host: &Host) -> Outcome {
+    for words in [&["kill", "c", "37"][..], &["kill", "--all", "c", "37"]] {
+        let mark = host.new_dir()?;
+        let text = "trap 'echo 37 > /mark/got; exit' 37; : > /mark/ready; while :; do sleep 0.05; done";
+        let bundle = Bundle::new(host, &["/bin/sh", "-c", text], |config| {
+            super::bind(config, &mark, "/mark", &["rbind"]);
+        })?;
+        bundle.call(&["run", "--detach", "c"])?.success()?;
+        wait_until("it waits", SOON, || mark.join("ready").exists())?;
+        bundle.call(&["kill", "c", "0"])?.success()?;
+        bundle.call(&["kill", "c", "65"])?.expect(1)?;
+        bundle.call(words)?.success()?;
+        wait_until("it got it", SOON, || {
+            fs::read_to_string(mark.join("got")).is_ok_and(|text| text == "37\n")
+        })?;
+        wait_until("it has ended", SOON, || {
+            bundle.state("c").is_ok_and(|state| state["status"] == "stopped")
+        })?;
+        bundle.call(&["kill", "c", "0"])?.expect(1)?;
+        bundle.call(&["delete", "c"])?.success()?;
+    }
     Ok(())
 }
 
@@ -343,19 +379,52 @@ fn features(host: &Host) -> Outcome {
     );
     let options = list("/mountOptions");
     assert!(options.len() > 20, "{options:?}");
-    let contradicting = ["remount", "mand", "nomand", "idmap", "ridmap", "tmpcopyup"];
-    for option in options.iter().filter(|option| !contradicting.contains(&option.as_str())) {
+    assert!(
+        options.iter().all(|option| !option.ends_with("mand")),
+        "the kernel has no mandatory locks any more"
+    );
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+    // All that go together in one container: each would start one of its own otherwise.
+    bundle.rewrite(&["/bin/true"], |config| {
+        let mounts = config["mounts"].as_array_mut().into_iter().next();
+        mounts.into_iter().for_each(|mounts| mounts.extend(options.iter().map(|option| one_mount(option))));
+    })?;
+    bundle.run()?.success()?;
+    let namespaces = list("/linux/namespaces");
+    bundle.rewrite(&["/bin/true"], |config| {
+        let ids = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
+        config["linux"]["uidMappings"] = ids.clone();
+        config["linux"]["gidMappings"] = ids;
+        config["linux"]["namespaces"] = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
+    })?;
+    bundle.run()?.success()?;
+    for (at, action) in list("/linux/seccomp/actions").iter().enumerate() {
+        let operators = list("/linux/seccomp/operators");
+        let operator = &operators[at % operators.len()];
         bundle.rewrite(&["/bin/true"], |config| {
-            if let Some(mounts) = config["mounts"].as_array_mut() {
-                let bind = option.contains("bind");
-                let (kind, source) = if bind { ("bind", "/etc") } else { ("tmpfs", "tmpfs") };
-                mounts.push(
-                    json!({ "destination": "/mnt", "type": kind, "source": source, "options": [option] }),
-                );
-            }
+            // A call that nobody makes. Without an agent there is nobody to be asked.
+            let action = if action.ends_with("NOTIFY") { "SCMP_ACT_LOG" } else { action };
+            let args = json!([{ "index": 0, "value": 1, "valueTwo": 1, "op": operator }]);
+            config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": list("/linux/seccomp/supportedFlags"),
+                "architectures": list("/linux/seccomp/archs"), "syscalls": [{ "names": ["swapoff"], "action": action, "args": args }] });
         })?;
-        bundle.run()?.success().map_err(|error| format!("{option}: {error}"))?;
+        bundle.run()?.success().map_err(|error| format!("{action} {operator}: {error}"))?;
     }
+    let told = host.new_dir()?.join("hooks");
+    bundle.rewrite(&["/bin/true"], |config| {
+        super::bind(config, told.parent().unwrap_or(&told), "/mark", &["rbind"]);
+        for hook in list("/hooks") {
+            let folder = if hook == "startContainer" { "/mark".into() } else { told.with_file_name("") };
+            let text = format!("echo {hook} >> {}/hooks", folder.display());
+            config["hooks"][&hook] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", text] }]);
+        }
+    })?;
+    bundle.run()?.success()?;
+    let mut ran: Vec<_> = fs::read_to_string(&told)?.lines().map(str::to_owned).collect();
+    let mut listed = list("/hooks");
+    ran.sort();
+    listed.sort();
+    assert_eq!(ran, listed);
     for name in list("/linux/capabilities").iter().take(5) {
         bundle.rewrite(&["/bin/true"], |config| {
             config["process"]["capabilities"]["bounding"] = json!([name]);
@@ -365,6 +434,27 @@ fn features(host: &Host) -> Outcome {
         bundle.run()?.success()?;
     }
     Ok(())
+}
+
+/// A mount with this option, at a place of its own; one that it can be used on.
+fn one_mount(option: &str) -> Value {
+    let (kind, source) = if option.contains("bind") && option != "unbindable" && option != "runbindable" {
+        ("bind", "/etc")
+    } else {
+        ("tmpfs", "tmpfs")
+    };
+    let (kind, source) = if option.contains("idmap") { ("bind", "/dev/shm") } else { (kind, source) };
+    let mut mount = json!({ "destination": format!("/mnt/{option}"), "type": kind, "source": source, "options": [option] });
+    if option == "remount" {
+        mount["destination"] = json!("/mnt/async");
+    }
+    if option.contains("idmap") {
+        let ids = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
+        mount["uidMappings"] = ids.clone();
+        mount["gidMappings"] = ids;
+        mount["options"] = json!(["bind", option]);
+    }
+    mount
 }
 
 fn no_pivot(host: &Host) -> Outcome {

@@ -1,7 +1,7 @@
 //! Where mounts and devices are put in an image that has something else there: links, files, other devices.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -23,6 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
         user("runtime::user_a_device_that_is_not_there_says_so", |host| not_to_borrow(&host.as_user())),
         root("runtime::every_type_of_device", every_type),
         root("runtime::something_else_in_a_devices_place", another_node),
+        root("runtime::devices_are_made_in_the_images_dev_too", image_dev),
         root("runtime::masked_directories_share_one_tmpfs", one_tmpfs),
     ]
 }
@@ -35,6 +36,38 @@ fn tmpfs(config: &mut Value, target: &str) {
 
 fn devices(config: &mut Value, devices: Value) {
     config["linux"]["devices"] = devices;
+}
+
+/// A configuration without a mount for `/dev`.
+fn image_dev(host: &Host) -> Outcome {
+    let rootfs = host.new_rootfs()?;
+    let text = "stat -c '%n %a %t:%T' /dev/null /dev/fuse; readlink /dev/fd; cat /proc/kcore | wc -c; \
+        mknod /tmp/disk b 254 0; head -c 1 /tmp/disk";
+    let edit = |config: &mut Value| {
+        config["root"]["path"] = json!(rootfs);
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap_or_default().starts_with("/dev"));
+        }
+        devices(
+            config,
+            json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666 }]),
+        );
+    };
+    for _ in 0..2 {
+        let output = script(host, text, edit)?;
+        assert_eq!(output.stdout, "/dev/null 666 1:3\n/dev/fuse 666 a:e5\n/proc/self/fd\n0\n", "{output:?}");
+        assert!(output.stderr.contains("/tmp/disk: "), "{output:?}");
+        fs::remove_file(rootfs.join("tmp/disk"))?;
+    }
+    // What the image has in a device's place is not taken for it, and not followed.
+    let outside = host.new_dir()?.join("file");
+    fs::write(&outside, "")?;
+    fs::remove_file(rootfs.join("dev/null"))?;
+    symlink(&outside, rootfs.join("dev/null"))?;
+    let output = script(host, text, edit)?.expect(1)?;
+    assert!(output.stderr.contains("/dev/null") && output.stderr.contains("EEXIST"), "{output:?}");
+    assert_eq!(fs::metadata(&outside)?.permissions().mode() & 0o777, 0o644);
+    Ok(())
 }
 
 /// Absolute and relative links, in the middle and at the end, to what is there and to what is not.

@@ -33,7 +33,7 @@ impl Engine {
     /// [`Error::State`] where the container does not run; else what it met, with Docker's exit status.
     pub fn exec(&self, container: &Container, options: &Options, stdio: Stdio) -> Result<Started, Error> {
         let running = container.state.process.filter(|_| container.state.status == Status::Running);
-        let Some(process) = running else {
+        let Some(init) = running.and_then(|process| process.pidfd()) else {
             return Err(Error::State {
                 name: container.config.name.clone(),
                 status: container.state.status.to_string(),
@@ -46,7 +46,7 @@ impl Engine {
         let process_spec = self.process(container, options, &spec)?;
         Ok(sampan_runtime::exec(sampan_runtime::Exec {
             id: &container.config.id,
-            pid: process.pid,
+            init,
             spec: &spec,
             process: &process_spec,
             stdio,

@@ -56,7 +56,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn create(store: &Store, log: &Log, global: Global, args: &Args) -> anyhow::Result<u8> {
-    let prepared = Prepared::new(store, global, args, true)?;
+    let prepared = Prepared::new(store, log, global, args, true)?;
     let made = (|| {
         let fifo = make_fifo(&store.folder(&args.id)?.join(FIFO))?;
         let (mut container, record) = prepared.make(store, args, Some(fifo))?;
@@ -86,8 +86,14 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(store: &Store, global: Global, args: &Args, detached: bool) -> anyhow::Result<Self> {
-        let (bundle, mut spec) = read_bundle(&args.bundle)?;
+    pub(super) fn new(
+        store: &Store,
+        log: &Log,
+        global: Global,
+        args: &Args,
+        detached: bool,
+    ) -> anyhow::Result<Self> {
+        let (bundle, mut spec) = read_bundle(log, &args.bundle)?;
         let terminal = wants_terminal(&spec);
         check_console(terminal, detached, args.console_socket.as_ref())?;
         let mut process = spec.process().clone().unwrap_or_default();
@@ -201,14 +207,14 @@ impl Prepared {
 }
 
 /// The bundle's real directory and its configuration.
-fn read_bundle(bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
+fn read_bundle(log: &Log, bundle: &Path) -> anyhow::Result<(PathBuf, Spec)> {
     let bundle = fs::canonicalize(bundle).with_context(|| format!("there is no bundle {bundle:?}"))?;
     let path = bundle.join("config.json");
     let text =
         fs::read(&path).with_context(|| format!("cannot read {path:?}: `sampan-runtime spec` writes one"))?;
     let (spec, warnings) = config::parse(&text).with_context(|| format!("{path:?} is no configuration"))?;
     check_version(spec.version())?;
-    super::warn(&warnings);
+    warnings.iter().for_each(|warning| log.warn(warning));
     Ok((bundle, spec))
 }
 

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use nix::sys::signal::Signal;
 use sampan_runtime::hooks::{self, State};
 
 use super::kill::send;
@@ -59,7 +58,7 @@ fn take(store: &Store, id: &str) -> anyhow::Result<Reserved> {
             return Ok(lock);
         }
         if let Ok(record) = store.read(id) {
-            send(&record, Signal::SIGKILL)?;
+            send(&record, libc::SIGKILL)?;
         }
         if start.elapsed() > PATIENCE {
             bail!("another command holds container {id}");
@@ -74,7 +73,7 @@ fn take(store: &Store, id: &str) -> anyhow::Result<Reserved> {
 /// Parts that are gone already are no error.
 fn remove(store: &Store, id: &str, log: &Log, record: Option<&Record>, lock: Reserved) -> anyhow::Result<()> {
     if let Some(record) = record {
-        send(record, Signal::SIGKILL)?;
+        send(record, libc::SIGKILL)?;
     }
     // Without a configuration nothing was made.
     if let Ok(spec) = store.spec(id)

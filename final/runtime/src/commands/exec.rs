@@ -11,6 +11,7 @@ use super::foreground;
 use super::handover::{
     check_console, console_size, descriptors, send_pidfd, send_terminal, window, write_pid,
 };
+use crate::log::Log;
 use crate::state::{Status, Store};
 
 /// `exec [--tty] [--detach] [--user UID] [--cwd DIR] [--env NAME=VALUE] ID COMMAND...`, or `exec --process FILE ID`
@@ -78,7 +79,7 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
-pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn exec(store: &Store, log: &Log, args: &Args) -> anyhow::Result<u8> {
     let record = store.read(&args.id)?;
     match store.status(&record)? {
         Status::Running | Status::Created => {}
@@ -88,7 +89,7 @@ pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
         Status::Stopped => bail!("cannot exec in a stopped container: container {} is not running", args.id),
     }
     let spec = store.spec(&args.id)?;
-    let mut process = process(args, spec.process().as_ref())?;
+    let mut process = process(log, args, spec.process().as_ref())?;
     let terminal = process.terminal().unwrap_or(false);
     check_console(terminal, args.detach, args.console_socket.as_ref())?;
     let preserve_fds = descriptors(args.preserve_fds, &mut process)?;
@@ -103,14 +104,9 @@ pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
     if !args.detach {
         foreground::block()?;
     }
-    let mut started = sampan_runtime::exec(Exec {
-        id: &args.id,
-        pid: record.pid,
-        spec: &spec,
-        process: &process,
-        stdio,
-        options,
-    })?;
+    let init = record.pidfd().with_context(|| format!("container {} is not running", args.id))?;
+    let mut started =
+        sampan_runtime::exec(Exec { id: &args.id, init, spec: &spec, process: &process, stdio, options })?;
     if let Some(socket) = &args.console_socket
         && let Some(terminal) = started.terminal()
     {
@@ -126,12 +122,12 @@ pub(crate) fn exec(store: &Store, args: &Args) -> anyhow::Result<u8> {
 }
 
 /// What the flags say of it, on top of the container's first process; or the file's.
-fn process(args: &Args, first: Option<&Process>) -> anyhow::Result<Process> {
+fn process(log: &Log, args: &Args, first: Option<&Process>) -> anyhow::Result<Process> {
     if let Some(path) = &args.process {
         let text = fs::read(path).with_context(|| format!("cannot read {path:?}"))?;
         let (process, warnings) =
             config::parse_process(&text).with_context(|| format!("{path:?} is no process"))?;
-        super::warn(&warnings);
+        warnings.iter().for_each(|warning| log.warn(warning));
         return Ok(process);
     }
     let mut process = first.cloned().context("config.json has no process")?;

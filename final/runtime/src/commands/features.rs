@@ -2,6 +2,7 @@
 //!
 //! See runtime-spec: features.md, features-linux.md.
 
+use sampan_runtime::mount_options;
 use serde_json::json;
 
 /// `features`
@@ -9,32 +10,6 @@ use serde_json::json;
 #[group(skip)]
 #[command(after_help = "Example:\n  sampan-runtime features | jq .linux.namespaces")]
 pub(crate) struct Args {}
-
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "exec",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "rbind",
-    "relatime",
-    "ro",
-    "rprivate",
-    "rro",
-    "rw",
-    "strictatime",
-    "suid",
-    "symfollow",
-];
 
 const ACTIONS: &[&str] = &[
     "SCMP_ACT_KILL",
@@ -79,7 +54,7 @@ pub(crate) fn features() -> anyhow::Result<u8> {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": MOUNT_OPTIONS,
+        "mountOptions": mount_options::words(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
@@ -95,7 +70,7 @@ pub(crate) fn features() -> anyhow::Result<u8> {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "sampan-runtime.version": env!("CARGO_PKG_VERSION") },
     });

@@ -35,10 +35,3 @@ pub(crate) struct Id {
     /// The container's id
     pub(crate) id: String,
 }
-
-/// What of a configuration is passed over.
-fn warn(warnings: &[String]) {
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
-}

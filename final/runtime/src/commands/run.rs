@@ -29,7 +29,7 @@ pub(crate) fn run(store: &Store, log: &Log, global: Global, args: &Args) -> anyh
         return start::start(store, &start::Args::of(&args.create.id));
     }
     let id = &args.create.id;
-    let prepared = Prepared::new(store, global, &args.create, false)?;
+    let prepared = Prepared::new(store, log, global, &args.create, false)?;
     let terminal = prepared.terminal;
     // From the first moment on they wait for the container, which may tell somebody that it is ready before we attend it.
     // The init process begins with none blocked.

@@ -5,7 +5,6 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context, bail};
-use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use sampan_runtime::hooks::{self, State};
@@ -22,6 +21,9 @@ pub(crate) struct Args {
     /// The container's id
     id: String,
 }
+
+/// One byte, which nobody reads where the init process is gone.
+const WAKE: &str = "0";
 
 impl Args {
     pub(crate) fn of(id: &str) -> Self {
@@ -52,7 +54,7 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
     )
     .run(|| fs::remove_file(&path))?;
     step("write", format_args!("{}", path.display()), "the init process wakes up, and becomes the program")
-        .run(|| fifo.write_all(b"0"))?;
+        .run(|| fifo.write_all(WAKE.as_bytes()))?;
     // Its end is closed by exec, or by an error, which lies in the FIFO then.
     let mut polled = [PollFd::new(&fifo, PollFlags::empty())];
     rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
@@ -63,10 +65,11 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
     if let Ok(read) = read {
         let _ = File::from(read).read_to_string(&mut error);
     }
-    if !error.is_empty() {
-        bail!("{error}");
+    match error.as_str() {
+        "" => started(store, &record),
+        WAKE => bail!("container {id} has ended before it was started"),
+        error => bail!("{error}"),
     }
-    started(store, &record)
 }
 
 /// poststart. Where it fails the container is ended.
@@ -76,7 +79,7 @@ pub(super) fn started(store: &Store, record: &Record) -> anyhow::Result<u8> {
     match hooks::poststart(&spec, &state, record.pid) {
         Ok(()) => Ok(0),
         Err(error) => {
-            kill::send(record, Signal::SIGKILL)?;
+            kill::send(record, libc::SIGKILL)?;
             Err(error.into())
         }
     }

@@ -180,10 +180,10 @@ fn every_action_is_the_kernels() {
         ("NOTIFY", "", RET_NOTIFY),
     ] {
         let filter = compiled(&format!(
-            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["mkdir"],"action":"SCMP_ACT_{action}"{errno}}}]}}"#
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["mkdirat"],"action":"SCMP_ACT_{action}"{errno}}}]}}"#
         ))
         .unwrap();
-        assert_eq!(ask(&filter, calls::X86_64, "mkdir", 0), expected, "{action}");
+        assert_eq!(ask(&filter, calls::NATIVE, "mkdirat", 0), expected, "{action}");
         assert_eq!(filter.notifies(), action == "NOTIFY");
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pause};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pause};
 use step::{StepError, step};
 
 /// The process; it is killed when this is dropped, and by the kernel when this process ends.
@@ -15,6 +15,7 @@ pub(crate) struct Holder(Pid);
 impl Holder {
     #[allow(unsafe_code)]
     pub(super) fn new() -> Result<Self, StepError> {
+        let parent = getpid();
         // SAFETY: this process has one thread, as `create` asks of its caller, so that no lock can be held by another one that is
         // not in the child; and the child makes system calls only, allocates nothing and never returns.
         let forked = step(
@@ -27,9 +28,11 @@ impl Holder {
             ForkResult::Parent { child } => Ok(Self(child)),
             ForkResult::Child => {
                 let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-                loop {
+                // Who died before that was heard of by nobody.
+                while getppid() == parent {
                     pause();
                 }
+                exit_now()
             }
         }
     }
@@ -37,6 +40,13 @@ impl Holder {
     pub(super) fn pid(&self) -> u32 {
         self.0.as_raw().unsigned_abs()
     }
+}
+
+/// Without what exit(3) would do once more: the buffers are the parent's.
+#[allow(unsafe_code)]
+fn exit_now() -> ! {
+    // SAFETY: _exit(2) comes not back, and touches no memory.
+    unsafe { libc::_exit(0) }
 }
 
 impl Drop for Holder {
