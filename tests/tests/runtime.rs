@@ -4,6 +4,7 @@ mod attacks;
 mod attributes;
 mod commands;
 mod fake_systemd;
+mod features;
 mod files;
 mod filters;
 mod fuzz;
@@ -39,6 +40,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(files::tests());
     tests.extend(filters::tests());
     tests.extend(commands::tests());
+    tests.extend(features::tests());
     tests.extend(hooks::tests());
     tests.extend(fuzz::tests());
     tests.extend(killed::tests());

@@ -40,7 +40,6 @@ pub(super) fn tests() -> Vec<Test> {
         },
         Test { name: "runtime::flags_that_contradict_are_refused", needs: ROOT, run: refused },
         Test { name: "runtime::a_root_can_be_moved_in_place_of_swapped", needs: ROOT, run: no_pivot },
-        Test { name: "runtime::features_are_told", needs: ROOT, run: features },
     ]
 }
 
@@ -362,99 +361,6 @@ fn refused(host: &Host) -> Outcome {
         assert!(!bundle.state.exists(), "{text}");
     }
     Ok(())
-}
-
-/// What is listed is what a container can have: each namespace, each hook, and a mount of each option.
-fn features(host: &Host) -> Outcome {
-    let bundle = Bundle::new(host, &["/bin/true"], |_| {})?;
-    let features: Value = bundle.call(&["features"])?.success()?.json()?;
-    let list = |pointer: &str| {
-        let list = features.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
-        list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(list("/hooks").len(), 6);
-    assert_eq!(
-        list("/linux/namespaces"),
-        ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"]
-    );
-    let options = list("/mountOptions");
-    assert!(options.len() > 20, "{options:?}");
-    assert!(
-        options.iter().all(|option| !option.ends_with("mand")),
-        "the kernel has no mandatory locks any more"
-    );
-    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
-    // All that go together in one container: each would start one of its own otherwise.
-    bundle.rewrite(&["/bin/true"], |config| {
-        let mounts = config["mounts"].as_array_mut().into_iter().next();
-        mounts.into_iter().for_each(|mounts| mounts.extend(options.iter().map(|option| one_mount(option))));
-    })?;
-    bundle.run()?.success()?;
-    let namespaces = list("/linux/namespaces");
-    bundle.rewrite(&["/bin/true"], |config| {
-        let ids = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
-        config["linux"]["uidMappings"] = ids.clone();
-        config["linux"]["gidMappings"] = ids;
-        config["linux"]["namespaces"] = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
-    })?;
-    bundle.run()?.success()?;
-    for (at, action) in list("/linux/seccomp/actions").iter().enumerate() {
-        let operators = list("/linux/seccomp/operators");
-        let operator = &operators[at % operators.len()];
-        bundle.rewrite(&["/bin/true"], |config| {
-            // A call that nobody makes. Without an agent there is nobody to be asked.
-            let action = if action.ends_with("NOTIFY") { "SCMP_ACT_LOG" } else { action };
-            let args = json!([{ "index": 0, "value": 1, "valueTwo": 1, "op": operator }]);
-            config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": list("/linux/seccomp/supportedFlags"),
-                "architectures": list("/linux/seccomp/archs"), "syscalls": [{ "names": ["swapoff"], "action": action, "args": args }] });
-        })?;
-        bundle.run()?.success().map_err(|error| format!("{action} {operator}: {error}"))?;
-    }
-    let told = host.new_dir()?.join("hooks");
-    bundle.rewrite(&["/bin/true"], |config| {
-        super::bind(config, told.parent().unwrap_or(&told), "/mark", &["rbind"]);
-        for hook in list("/hooks") {
-            let folder = if hook == "startContainer" { "/mark".into() } else { told.with_file_name("") };
-            let text = format!("echo {hook} >> {}/hooks", folder.display());
-            config["hooks"][&hook] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", text] }]);
-        }
-    })?;
-    bundle.run()?.success()?;
-    let mut ran: Vec<_> = fs::read_to_string(&told)?.lines().map(str::to_owned).collect();
-    let mut listed = list("/hooks");
-    ran.sort();
-    listed.sort();
-    assert_eq!(ran, listed);
-    for name in list("/linux/capabilities").iter().take(5) {
-        bundle.rewrite(&["/bin/true"], |config| {
-            config["process"]["capabilities"]["bounding"] = json!([name]);
-            config["process"]["capabilities"]["effective"] = json!([]);
-            config["process"]["capabilities"]["permitted"] = json!([]);
-        })?;
-        bundle.run()?.success()?;
-    }
-    Ok(())
-}
-
-/// A mount with this option, at a place of its own; one that it can be used on.
-fn one_mount(option: &str) -> Value {
-    let (kind, source) = if option.contains("bind") && option != "unbindable" && option != "runbindable" {
-        ("bind", "/etc")
-    } else {
-        ("tmpfs", "tmpfs")
-    };
-    let (kind, source) = if option.contains("idmap") { ("bind", "/dev/shm") } else { (kind, source) };
-    let mut mount = json!({ "destination": format!("/mnt/{option}"), "type": kind, "source": source, "options": [option] });
-    if option == "remount" {
-        mount["destination"] = json!("/mnt/async");
-    }
-    if option.contains("idmap") {
-        let ids = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
-        mount["uidMappings"] = ids.clone();
-        mount["gidMappings"] = ids;
-        mount["options"] = json!(["bind", option]);
-    }
-    mount
 }
 
 fn no_pivot(host: &Host) -> Outcome {
