@@ -4,8 +4,8 @@
 //! either, and `\` itself, is escaped by `\` in a path.
 //!
 //! 127 layers with the names that an image store gives them do not fit in a page. Then each directory gets a link with a name of
-//! a few digits, in a tmpfs that is mounted nowhere and is gone with its descriptor. (`/proc/self/fd` has such names too, but
-//! in a new pid namespace the host's /proc knows no `self`.)
+//! a few digits, in a tmpfs that is mounted nowhere and is gone with its descriptor. (`/proc/self/fd` has such names
+//! too, but they are longer, and a caller may have no /proc.)
 //!
 //! See mount(2), fsmount(2), symlink(7).
 
