@@ -15,6 +15,7 @@ mod mounts;
 mod paths;
 mod profile;
 mod resources;
+mod roots;
 mod spaces;
 mod systemd;
 mod turns;
@@ -46,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(killed::tests());
     tests.extend(lifecycle::tests());
     tests.extend(mounts::tests());
+    tests.extend(roots::tests());
     tests.extend(paths::tests());
     tests.extend(spaces::tests());
     tests.extend(systemd::tests());

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A header has room for 100 bytes of name and eleven octal digits of size. What does not fit comes in *extension* entries before the
-//! one that it belongs to: PAX records ([`Records`], type `x`), or GNU's long names (`L`, `K`). What is seen to here: 1. an
+//! one that it belongs to: PAX records (type `x`), or GNU's long names (`L`, `K`). What is seen to here: 1. an
 //! extension is read into memory, so there is a limit to it; 2. content that ends early is an error, not a shorter file; 3. a file
 //! with holes ([`crate::sparse`]) keeps them.
 //!

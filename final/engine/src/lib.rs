@@ -44,7 +44,7 @@ use std::path::PathBuf;
 use sampan_image::Store;
 use step::Hint;
 
-/// The tables of hints of all crates that the engine stands on, for [`step::report`].
+/// The tables of hints of all crates that the engine stands on, for [`step::report()`].
 pub fn hints() -> [&'static [Hint]; 7] {
     [
         sampan_image::HINTS,

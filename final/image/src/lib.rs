@@ -13,7 +13,7 @@
 //! What holds at any instant, whoever is killed: 1. a blob under its name has the bytes of that name; 2. a layer's folder is
 //! complete; 3. the index names only what is there; 4. what nothing names is removed by reachability, never by a counter.
 //!
-//! In reading order: [`digest`], [`reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`], [`usage`],
+//! In reading order: [`digest`], [`mod@reference`], [`image`], [`blobs`], [`layout`], [`layers`], [`store`], [`import`], [`remove`], [`usage`],
 //! [`lock`]; then [`archive`] and [`registry`], for what comes from elsewhere, and [`serve`], for those who come here.
 
 #![forbid(unsafe_code)]

@@ -9,7 +9,7 @@
 //!
 //! A container without limits gets a cgroup too, for its statistics and so that all of it can be killed; where this user may make
 //! none it goes without. Where a limit was asked for and cannot be had, that is an error: never silently less. Rules for devices
-//! are kept by the cgroup where it can, and by the mounts where it cannot: see [`crate::devices`].
+//! are kept by the cgroup where it can, and by the mounts where it cannot: see `devices.rs`.
 //!
 //! An engine that names the path reads version 1's files itself; it finds a cgroup in each of the hierarchies, as runc makes them.
 

@@ -57,13 +57,20 @@ fn adopt() -> Outcome {
 /// Processes below this one that live.
 fn alive() -> Vec<i32> {
     let own = std::process::id().cast_signed();
+    reap();
+    let lives = |pid: &i32| tests::ask::state(*pid).is_some_and(|state| state != 'Z');
+    let alive = tests::ask::descendants(own).into_iter().filter(lives).collect();
+    // One that ended meanwhile is not alive, and unreaped it would hold up the end of its pid namespace's first process.
+    reap();
+    alive
+}
+
+fn reap() {
     while let Ok(status) = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
         if status == nix::sys::wait::WaitStatus::StillAlive {
             break;
         }
     }
-    let lives = |pid: &i32| tests::ask::state(*pid).is_some_and(|state| state != 'Z');
-    tests::ask::descendants(own).into_iter().filter(lives).collect()
 }
 
 /// The container's cgroups in all hierarchies.
