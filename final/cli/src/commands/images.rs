@@ -14,7 +14,9 @@ use crate::template::Template;
 
 /// List the images
 #[derive(Args)]
-#[command(after_help = "Example:\n  sampan images --filter reference='busy*' --format '{{.ID}} {{.Tag}}'")]
+#[command(
+    after_help = "Example:\n  sampan images --filter reference='busy*' --format '{{.ID}} {{.Tag}}'\n\nSIZE is what the store keeps for carrying the image about: its layers as they are stored, compressed or not. `sampan system df` shows the disk."
+)]
 pub(crate) struct Images {
     /// Ids only
     #[arg(short, long)]

@@ -11,6 +11,7 @@
 //!
 //! The machine's file is `/etc/sampan/config.toml`, the user's `$XDG_CONFIG_HOME/sampan/config.toml`; what both say is added up. The
 //! names of the first two are those of Docker's `daemon.json`. Loopback addresses need no entry, as with Docker.
+//! A key that nobody reads is a warning. A proxy is taken from the environment, as with Docker: `HTTPS_PROXY`, `NO_PROXY`.
 
 use std::collections::BTreeMap;
 use std::fs;
