@@ -150,3 +150,41 @@ impl Registry {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_held_still_for_a_push_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let registry = Registry::new(store.clone(), "localhost:5000").unwrap();
+        let upload = registry.begin_upload().unwrap();
+        upload.append(None, [b"plank"].into_iter()).unwrap();
+        let digest = Digest::of(b"plank");
+        registry.finish_upload(&upload, &digest).unwrap();
+        let prune = || store.prune(&|_| false).unwrap();
+        prune();
+        assert_eq!(registry.blob_size(&digest).unwrap(), 5);
+        registry.rest(PATIENCE);
+        prune();
+        assert_eq!(registry.blob_size(&digest).unwrap(), 5);
+        registry.rest(Duration::ZERO);
+        prune();
+        assert!(matches!(registry.blob_size(&digest), Err(Error::BlobUnknown(_))));
+        assert!(!store.blobs.has(&digest));
+    }
+
+    #[test]
+    fn a_name_is_a_host_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for name in ["localhost:5000", "registry.class", "[::1]:5000"] {
+            Registry::new(store.clone(), name).unwrap();
+        }
+        for name in ["", "docker.io", "class", "a/b.c", "localhost:5000/x", "x y.z"] {
+            assert!(Registry::new(store.clone(), name).is_err(), "{name}");
+        }
+    }
+}
