@@ -77,6 +77,7 @@ impl Layers {
         self.receive(blobs, reader, None, Path::new(""), pin)
     }
 
+    // ANCHOR: receive
     /// The same with a name for messages; and for one that was announced: it becomes a layer if the blob has this digest, and the archive this DiffID.
     pub(crate) fn receive(
         &self,
@@ -113,6 +114,7 @@ impl Layers {
         };
         Ok(Layer { diff_id, descriptor, _pin: pin })
     }
+    // ANCHOR_END: receive
 
     /// Makes the folder of a layer from its blob, unless it is there.
     pub(crate) fn ensure(&self, blobs: &Blobs, blob: &Digest, diff_id: &DiffId) -> Result<PathBuf, Error> {

@@ -117,6 +117,7 @@ impl Store {
         Ok(kept)
     }
 
+    // ANCHOR: follow
     /// Keeps what an entry leads to. What cannot be read leads nowhere; of it, the blob itself stays.
     fn follow(&self, entry: &Descriptor, kept: &mut Kept, deeper: bool) {
         kept.blob(entry);
@@ -134,6 +135,7 @@ impl Store {
             kept.layers.extend(image.layers.iter().map(|layer| layer.hex().into()));
         }
     }
+    // ANCHOR_END: follow
 }
 
 #[derive(Default)]

@@ -137,6 +137,7 @@ impl Store {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
+    // ANCHOR: fetch_layer
     fn fetch_layer(
         &self,
         repository: &Repository<'_>,
@@ -174,6 +175,7 @@ impl Store {
             }
         }
     }
+    // ANCHOR_END: fetch_layer
 }
 
 impl Store {
