@@ -1,6 +1,7 @@
 //! Tests of images: the store on the disk is what other programs read, and what is left when a command is killed.
 
 mod answers;
+mod commands;
 mod fake;
 mod pulls;
 mod pushes;
@@ -51,6 +52,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
     .into_iter()
     .chain(registries::tests())
+    .chain(commands::tests())
     .chain(answers::tests())
     .chain(serve::tests())
     .chain(serve_http::tests())

@@ -27,9 +27,9 @@ impl Export {
         let container = engine.container(&self.container)?;
         match &self.output {
             Some(path) => {
-                let file = beside(path)?;
+                let (file, path) = beside(path)?;
                 engine.export(&container, file.as_file().try_clone()?)?;
-                file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+                file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
             }
             None if io::stdout().is_terminal() => {
                 bail!("an archive is nothing for a terminal: use -o, or a pipe")

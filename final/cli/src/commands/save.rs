@@ -1,6 +1,6 @@
 //! `sampan save`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,12 +69,12 @@ impl Save {
         };
         match &self.output {
             Some(path) => {
-                let file = beside(path)?;
+                let (file, path) = beside(path)?;
                 let mut out = BufWriter::with_capacity(1 << 17, file);
                 store.save(&images, form, &mut out)?;
                 out.flush()?;
                 let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-                file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+                file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
             }
             None if io::stdout().is_terminal() => {
                 bail!("an archive is nothing for a terminal: use -o, or a pipe")
@@ -91,13 +91,23 @@ fn repository(name: &str) -> Option<String> {
     (!super::says_tag(name)).then(|| reference.familiar_name())
 }
 
-/// A file beside the one that is to be, until it is whole: what was there before is not lost to half an archive.
-pub(super) fn beside(path: &Path) -> anyhow::Result<NamedTempFile> {
+/// A file beside the one that is to be, until it is whole: what was there before is not lost to half an archive. And the path that it
+/// takes then: a link stays a link, and whatever is there and no file, as `/dev/null`, must not be replaced by one.
+pub(super) fn beside(path: &Path) -> anyhow::Result<(NamedTempFile, PathBuf)> {
+    let path = match fs::canonicalize(path) {
+        Ok(there) if !there.is_file() => {
+            bail!("-o {}: there is something that is no file: use another name, or a pipe", path.display())
+        }
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => path.to_owned(),
+        Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+    };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .tempfile_in(folder.unwrap_or(".".as_ref()))
-        .with_context(|| format!("cannot write beside {}", path.display()))
+        .with_context(|| format!("cannot write beside {}", path.display()))?;
+    Ok((file, path))
 }
 
 /// Standard output without the line buffer.
