@@ -2,6 +2,7 @@
 
 mod at_once;
 mod confined;
+mod limits;
 mod networks;
 mod streams;
 mod volume_files;
@@ -41,8 +42,16 @@ pub(crate) fn tests() -> Vec<Test> {
         test("engine::nothing_is_left_on_the_host", NET, nothing_left),
         test("engine::an_ordinary_user_runs_containers", USER, rootless),
     ];
-    [own, at_once::tests(), confined::tests(), networks::tests(), streams::tests(), volume_files::tests()]
-        .concat()
+    [
+        own,
+        at_once::tests(),
+        confined::tests(),
+        limits::tests(),
+        networks::tests(),
+        streams::tests(),
+        volume_files::tests(),
+    ]
+    .concat()
 }
 
 /// A store with one image, `busybox`, and its containers, which are removed at the end.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sampan_runtime::{Create, Rootfs, Stdio};
 use step::{StepError, step};
 
-use crate::container::{Config, create::new_id};
+use crate::container::{Config, create::new_id, limits::Limits};
 use crate::paths::{make_private, remove_tree};
 use crate::process::Identity;
 use crate::shim::resources::Prepared;
@@ -103,11 +103,8 @@ impl Engine {
     }
 
     fn release_step(&self, config: &Config) -> Result<(), Error> {
-        let outcomes = [
-            crate::shim::resources::remove_cgroup(&config.id),
-            network::detach(config),
-            network::sweep(config),
-        ];
+        let outcomes =
+            [crate::shim::resources::remove_cgroup(config), network::detach(config), network::sweep(config)];
         outcomes.into_iter().collect()
     }
 
@@ -159,6 +156,7 @@ fn config(command: &Command) -> Result<Config, Error> {
         memory: None,
         cpus: None,
         pids_limit: None,
+        limits: Limits::default(),
         stop_signal: "SIGTERM".to_owned(),
         labels: BTreeMap::new(),
         id,

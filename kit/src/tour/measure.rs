@@ -60,12 +60,15 @@ pub(crate) fn all(folder: &Path) -> Result<Vec<Column>> {
 
 fn programs(folder: &Path) -> Result<Vec<Program>> {
     let limits = format!("--memory 64m --cpus 0.5 --pids {PIDS}");
-    let device = whole_disk(folder).map(|device| format!(" --io-max {device}:wbps={WRITE_RATE}"));
+    let device = whole_disk(folder);
     let extra = folder.join("extra");
     fs::create_dir(&extra).with_context(|| format!("make {}", extra.display()))?;
     let first = Program::new("01-chroot", "", unpack(folder, "one")?);
     let second = Program::new("02-namespaces", "", unpack(folder, "two")?);
-    let with_io = format!("{limits}{}", device.as_deref().unwrap_or_default());
+    let with_io = match &device {
+        Some(device) => format!("{limits} --io-max {device}:wbps={WRITE_RATE}"),
+        None => limits.clone(),
+    };
     let mut third = Program::new("03-cgroups", &with_io, unpack(folder, "three")?);
     third.io = device.is_some();
     let mut fourth = Program::new("04-unionfs", &limits, unpack(folder, "four")?);
@@ -74,18 +77,24 @@ fn programs(folder: &Path) -> Result<Vec<Program>> {
     let mut fifth = Program::new("05-network", &with_port, unpack(folder, "five")?);
     fifth.rootfs.splice(0..0, ["--layer".to_owned(), extra.display().to_string()]);
     fifth.network = true;
-    Ok(vec![first, second, third, fourth, fifth, engine(folder)?])
+    Ok(vec![first, second, third, fourth, fifth, engine(folder, device.as_deref())?])
 }
 
-fn engine(folder: &Path) -> Result<Program> {
+fn engine(folder: &Path, device: Option<&str>) -> Result<Program> {
     import(folder)?;
     let layers = fs::read_dir(folder.join("data/layers/sha256")).context("the engine's layers")?;
     let layer = layers.flatten().next().context("the image has no layer")?.path();
-    let options = format!("run --rm -i --memory 64m --cpus 0.5 --pids-limit {PIDS} -p {PUBLISHED}:80");
+    let mut options = format!("run --rm -i --memory 64m --cpus 0.5 --pids-limit {PIDS} -p {PUBLISHED}:80");
+    // The engine takes a device as Docker does, by its path.
+    let device = device.and_then(device_node);
+    if let Some(path) = &device {
+        options.push_str(&format!(" --device-write-bps {path}:{WRITE_RATE}"));
+    }
     let mut engine = Program::new("sampan", &options, layer);
     engine.fewer = words("run --rm -i");
     engine.rootfs = vec!["tour".to_owned()];
     engine.network = true;
+    engine.io = device.is_some();
     Ok(engine)
 }
 
@@ -219,6 +228,13 @@ fn try_limits(program: &Program, session: &mut Session, inside: &mut Inside) -> 
         inside.write = written.get("seconds").and_then(Value::as_f64);
     }
     Ok(())
+}
+
+/// The node in /dev of a device that is named by its numbers.
+fn device_node(numbers: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/sys/dev/block/{numbers}/uevent")).ok()?;
+    let path = format!("/dev/{}", text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?);
+    Path::new(&path).exists().then_some(path)
 }
 
 /// The disk that a folder lies on, as `major:minor`: limits are a disk's, not a partition's. None for what is no disk.

@@ -57,7 +57,7 @@ fn confined(host: &Host) -> Outcome {
 }
 
 /// The container's file of a controller, in whichever hierarchy the host has it.
-fn cgroup_file(pid: i32, controller: &str, v1: &str, v2: &str) -> Result<String> {
+pub(super) fn cgroup_file(pid: i32, controller: &str, v1: &str, v2: &str) -> Result<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');

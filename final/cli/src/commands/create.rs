@@ -9,6 +9,8 @@ use sampan_engine::container::create::Options;
 use sampan_engine::{Container, Engine, Error, ImageError};
 use sampan_image::registry::{Ensure, Platform, Policy};
 
+use super::limits;
+
 /// Create a container and do not start it
 #[derive(Args)]
 #[command(
@@ -72,6 +74,8 @@ pub(super) struct Asked {
     /// The most processes
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    #[command(flatten)]
+    limits: limits::Confines,
     /// bridge, none, host, or container:NAME
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     network: Option<String>,
@@ -141,6 +145,7 @@ impl Asked {
             memory: self.memory,
             cpus: self.cpus,
             pids_limit: self.pids_limit,
+            limits: self.limits.into(),
             terminal: self.tty,
             open_stdin: self.interactive,
             auto_remove: self.rm,

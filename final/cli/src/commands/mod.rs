@@ -12,6 +12,7 @@ mod image_tree;
 mod images;
 mod import;
 mod kill;
+mod limits;
 mod load;
 mod login;
 mod logs;

@@ -65,7 +65,7 @@ impl Engine {
             return Ok(None);
         }
         let opened = Hierarchies::find(Path::new("/proc/self"))
-            .and_then(|hierarchies| Cgroup::open(&hierarchies, &container.config.id));
+            .and_then(|hierarchies| Cgroup::open_at(&hierarchies, &container.config.cgroup()));
         match opened {
             Ok(cgroup) => {
                 cgroup.freeze()?;

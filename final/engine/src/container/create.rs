@@ -13,6 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sampan_image::Image;
 use step::step;
 
+use super::limits::Limits;
 use super::{Config, Container, State, names};
 use crate::store::{Durability, write_json};
 use crate::{Engine, Error, paths, volume};
@@ -48,6 +49,8 @@ pub struct Options {
     pub cpus: Option<f64>,
     /// Processes.
     pub pids_limit: Option<i64>,
+    /// All other limits, and devices.
+    pub limits: Limits,
     /// A terminal.
     pub terminal: bool,
     /// Standard input stays open.
@@ -107,6 +110,7 @@ impl Engine {
         let id = new_id()?;
         let network = options.network.clone().unwrap_or_else(|| crate::network::default_mode().to_owned());
         crate::network::Mode::parse(&network)?;
+        options.limits.check(options.memory, options.cpus)?;
         for port in &options.ports {
             crate::network::parse_port(port)?;
         }
@@ -140,6 +144,7 @@ impl Engine {
             memory: options.memory,
             cpus: options.cpus,
             pids_limit: options.pids_limit,
+            limits: options.limits.clone(),
             stop_signal: defaults.stop_signal().clone().unwrap_or_else(|| "SIGTERM".to_owned()),
             labels,
             created: Timestamp::now(),

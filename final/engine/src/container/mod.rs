@@ -9,6 +9,7 @@ pub mod create;
 pub mod diff;
 pub mod exec;
 pub mod export;
+pub mod limits;
 pub mod list;
 pub mod logs;
 pub mod names;
@@ -71,10 +72,28 @@ pub struct Config {
     pub cpus: Option<f64>,
     /// Number of processes (`--pids-limit`).
     pub pids_limit: Option<i64>,
+    /// All other limits, and devices.
+    #[serde(default)]
+    pub limits: limits::Limits,
     /// The signal that `stop` sends, by name.
     pub stop_signal: String,
     /// Labels, the image's and the user's.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// The path of the container's cgroup below the hierarchies.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        let ours = Path::new(cgroups::cgroup::FOLDER);
+        match self.limits.cgroup_parent.as_deref() {
+            // What is relative is below our own folder, as the runtime has it.
+            Some(parent) => match parent.strip_prefix("/") {
+                Ok(below) => below.join(&self.id),
+                Err(_) => ours.join(parent).join(&self.id),
+            },
+            None => ours.join(&self.id),
+        }
+    }
 }
 
 /// A bind mount or a volume in a container.

@@ -46,7 +46,7 @@ impl Engine {
         let id = &container.config.id;
         // Each is tried whatever becomes of the others; the first error is told.
         let outcomes = [
-            crate::shim::resources::remove_cgroup(id),
+            crate::shim::resources::remove_cgroup(&container.config),
             crate::network::detach(&container.config),
             remove_tree(&self.paths.run_of(id)),
         ];

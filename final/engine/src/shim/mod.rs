@@ -13,6 +13,7 @@
 //! It has one thread, because it clones into the container, and a session of its own, so that a Ctrl-C at a client's terminal
 //! is the client's to pass on. Its death is its container's: see [`crate::Engine::container`] for what repairs the rest.
 
+mod limits;
 pub mod log;
 pub mod resources;
 pub mod streams;

@@ -5,21 +5,16 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use oci_spec::OciSpecError;
-use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxPidsBuilder,
-    LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, Spec, UserBuilder,
-};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount, MountBuilder, Spec, UserBuilder};
 use sampan_runtime::Defaults;
 use step::step;
 use unionfs::Overlay;
 
+use super::limits;
 use crate::container::{Config, Container};
 use crate::network::Plan;
 use crate::store::write_json;
 use crate::{Engine, Error, network, user, volume_files};
-
-/// The period over which processor time is given out, in microseconds: Docker's.
-const CPU_PERIOD: u64 = 100_000;
 
 /// All that [`sampan_runtime::create()`] needs.
 #[derive(Debug)]
@@ -129,12 +124,17 @@ fn spec(
         hostname: Some(config.hostname.clone()),
         network: network.namespace(),
         mounts,
-        resources: resources(config)?,
+        resources: Some(limits::resources(config)?),
+        rlimits: limits::rlimits(config)?,
+        oom_score_adj: config.limits.oom_score_adj,
         uid_mappings,
         gid_mappings,
         ..Defaults::default()
     };
     let mut spec = defaults.spec();
+    if let Some(linux) = spec.linux_mut() {
+        limits::add(config, linux)?;
+    }
     if let Some(root) = spec.root_mut() {
         root.set_path(rootfs.to_owned());
     }
@@ -175,43 +175,6 @@ fn bind(source: &Path, destination: &Path, read_only: bool) -> Result<Mount, Err
         .map_err(invalid)
 }
 
-/// The flags as the specification's `linux.resources`.
-// ANCHOR: resources
-fn resources(config: &Config) -> Result<Option<LinuxResources>, Error> {
-    let mut resources = LinuxResourcesBuilder::default();
-    if let Some(memory) = config.memory {
-        let limit = i64::try_from(memory)
-            .map_err(|_| Error::Invalid(format!("-m {memory}: more than any machine has")))?;
-        // As much swap again, as Docker has it.
-        let memory = LinuxMemoryBuilder::default()
-            .limit(limit)
-            .swap(limit.saturating_mul(2))
-            .build()
-            .map_err(invalid)?;
-        resources = resources.memory(memory);
-    }
-    if let Some(cpus) = config.cpus {
-        if !(cpus > 0.0 && cpus < 100_000.0) {
-            return Err(Error::Invalid(format!("--cpus {cpus}: a number of processors above 0")));
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "below 10^10 after the check above")]
-        let quota = (cpus * 100_000.0) as i64;
-        resources = resources.cpu(
-            LinuxCpuBuilder::default().period(CPU_PERIOD).quota(quota.max(1000)).build().map_err(invalid)?,
-        );
-    }
-    if let Some(limit) = config.pids_limit {
-        resources = resources.pids(
-            LinuxPidsBuilder::default()
-                .limit(if limit <= 0 { -1 } else { limit })
-                .build()
-                .map_err(invalid)?,
-        );
-    }
-    Ok(Some(resources.build().map_err(invalid)?))
-}
-// ANCHOR_END: resources
-
 fn id_mappings() -> Result<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>), Error> {
     let maps = namespaces::Maps::for_this_user();
     let translate = |maps: &[namespaces::IdMap]| {
@@ -229,17 +192,17 @@ fn id_mappings() -> Result<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>), Error> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn invalid(error: OciSpecError) -> Error {
+pub(super) fn invalid(error: OciSpecError) -> Error {
     Error::Invalid(format!("the container's configuration cannot be: {error}"))
 }
 
 /// Removes the cgroup that a killed shim left.
-pub(crate) fn remove_cgroup(id: &str) -> Result<(), Error> {
+pub(crate) fn remove_cgroup(config: &Config) -> Result<(), Error> {
     let hierarchies = match cgroups::Hierarchies::find(Path::new("/proc/self")) {
         Err(cgroups::Error::NoHierarchy) => return Ok(()),
         other => other?,
     };
-    match cgroups::Cgroup::open(&hierarchies, id) {
+    match cgroups::Cgroup::open_at(&hierarchies, &config.cgroup()) {
         Ok(cgroup) => Ok(cgroup.remove()?),
         Err(cgroups::Error::NoSuchCgroup(_)) => Ok(()),
         Err(error) => Err(error.into()),
