@@ -280,7 +280,8 @@ static int print_peak(char **command) {
 	}
 	DO(pid, "");
 	DO(wait4(pid, &status, 0, &usage), "");
-	printf("%ld\n", usage.ru_maxrss);
+	long long microseconds = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+	printf("%ld %lld\n", usage.ru_maxrss, microseconds);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         test("kit::clean_leaves_a_running_container", RUNS, running),
         test("kit::bench_measures_everybody_in_each_case", BENCH, bench),
+        test("kit::bench_carries_images_both_ways", IMAGES, bench_images),
         test("kit::tours_table_is_what_the_book_says", TOUR, tour),
     ]
 }
@@ -72,6 +73,50 @@ fn bench(host: &Host) -> Outcome {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("bundles"))
         .count();
     assert_eq!(left, 0, "a bundle is left");
+    Ok(())
+}
+
+const IMAGES: &[Need] = &[
+    Need::Root,
+    Need::Binary("kit"),
+    Need::Binary("sampan"),
+    Need::Rootfs,
+    Need::Program("cc"),
+    Need::Program("pigz"),
+    Need::Program("docker-registry"),
+    Need::Program("skopeo"),
+    Need::Program("umoci"),
+];
+
+/// The same for images, of a root file system that is small.
+fn bench_images(host: &Host) -> Outcome {
+    let rootfs = host.place().kit.join("rootfs").to_string_lossy().into_owned();
+    let words = ["bench", "image", "--built", "--rounds", "1", "--layers", "3", "--only", "skopeo,umoci"];
+    let report = host.command("kit", words.into_iter().chain(["--rootfs", &rootfs, "--json"]))?.json()?;
+    let rows = report["rows"].as_array().ok_or("no rows")?;
+    for layers in ["one layer", "3 layers"] {
+        for case in ["load", "pull", "unpack", "save", "push"] {
+            let case = format!("{case}, {layers}");
+            let who: Vec<_> = rows
+                .iter()
+                .filter(|row| row["case"] == *case)
+                .filter_map(|row| row["who"].as_str())
+                .collect();
+            let third = if case.starts_with("unpack") { "umoci" } else { "skopeo" };
+            assert_eq!(who, ["floor", "sampan", third], "{case}: {report}");
+        }
+    }
+    for row in rows {
+        let number = |name: &str| row[name].as_f64().unwrap_or_default();
+        assert!(number("min") > 0.0 && number("rate") > 0.0 && number("peak") > 500.0, "{row}");
+        // A program that waits for nothing uses the processor.
+        assert!(number("processor") > 0.0, "{row}");
+    }
+    let left = fs::read_dir(host.place().kit.join("bench"))?
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("image-"))
+        .count();
+    assert_eq!(left, 0, "an image is left");
     Ok(())
 }
 

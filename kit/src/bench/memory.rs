@@ -45,7 +45,8 @@ fn peak(floor: &Contestant, contestant: &Contestant, bundles: &Bundles, number: 
     let command = Contestant::peak(floor.program(), command);
     let output = Command::new(&command[0]).args(&command[1..]).output().context("run the floor")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let number = text.trim().parse().ok().filter(|_| output.status.success());
+    let number =
+        text.split_whitespace().next().and_then(|word| word.parse().ok()).filter(|_| output.status.success());
     number.with_context(|| format!("{} failed: {}", contestant.name, String::from_utf8_lossy(&output.stderr)))
 }
 

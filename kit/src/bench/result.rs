@@ -5,6 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
+use super::chart::{self, Bar, Labels};
 use super::memory::Memory;
 
 /// All that was measured.
@@ -88,6 +89,21 @@ impl Report {
             let _ = writeln!(text, "  {:<30}{:>9}{:>20}", memory.who, memory.peak, memory.resident);
         }
         text
+    }
+
+    /// The times as bars.
+    pub(crate) fn chart(&self) -> String {
+        let bar = |row: &Row| Bar { case: row.case, who: row.who, value: row.min, digits: 1 };
+        chart::svg(
+            &self.rows.iter().map(bar).collect::<Vec<_>>(),
+            &self.machine.line(),
+            &Labels {
+                title: "How long a container takes, from nothing to its program and back",
+                description: "For each case a bar for each runtime, the shorter the faster, the first being the floor: a C program of the system calls alone. A dashed line marks twice the floor. The table below has the numbers.",
+                heading: "shortest of all rounds, milliseconds; dashed: twice the floor",
+                limit: 2.0,
+            },
+        )
     }
 
     /// For the book: the shortest times, with how many times the floor that is.

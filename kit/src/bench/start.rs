@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::bundle::Bundles;
 use super::contestant::{self, Contestant};
 use super::result::{Machine, Report, Row};
-use super::{chart, measure, memory, place};
+use super::{measure, memory, place};
 use crate::{place as kit, setup};
 
 /// Measure how long a container takes, from nothing to `true` and back
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("only root can measure this: `runc` and the floor need it. Try: sudo -E cargo kit bench start");
     }
     setup::make(&setup::Args { built: args.built, ..setup::Args::default() })?;
-    let sampan = runtime(args.built)?;
+    let sampan = program("sampan-runtime", args.built)?;
     let bundles = Bundles::new(&sampan)?;
     let contestants = contestant::find(floor()?, sampan);
     let measured = everything(args, &contestants, &bundles);
@@ -97,23 +97,23 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("{}", report.text());
     }
     if args.book {
-        write_book(&report)?;
+        write_book("start", &report.markdown(), &report.chart())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The chart, and the table between two marks in the page.
-fn write_book(report: &Report) -> Result<()> {
-    const MARKS: [&str; 2] = ["<!-- table: cargo kit bench start --book -->\n", "<!-- end of table -->\n"];
+pub(super) fn write_book(bench: &str, table: &str, chart: &str) -> Result<()> {
+    let mark = format!("<!-- table: cargo kit bench {bench} --book -->\n");
+    let end = "<!-- end of table -->\n";
     let book = kit::repository().join("book/src");
     let page = book.join("bench.md");
     let text = fs::read_to_string(&page).with_context(|| format!("read {}", page.display()))?;
-    let marked =
-        text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
+    let marked = text.split_once(&mark).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
     let (before, after) = marked.with_context(|| format!("{} has no marks for the table", page.display()))?;
-    let text = format!("{before}{}\n{}\n{}{after}", MARKS[0], report.markdown(), MARKS[1]);
-    let chart = (book.join("img/bench-start.svg"), chart::svg(report));
-    for (path, text) in [(page, text), chart] {
+    let text = format!("{before}{mark}\n{table}\n{end}{after}");
+    let picture = book.join(format!("img/bench-{bench}.svg"));
+    for (path, text) in [(page, text.as_str()), (picture, chart)] {
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
@@ -144,24 +144,25 @@ fn measured(case: &Case, rounds: u32, contestants: &[Contestant], bundles: &Bund
 }
 
 /// The release build: nobody measures a debug build, but a test that this program works.
-fn runtime(built: bool) -> Result<PathBuf> {
+pub(super) fn program(name: &str, built: bool) -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     let folder = own.parent().context("this program lies nowhere")?;
     if built {
-        return Ok(folder.join("sampan-runtime"));
+        return Ok(folder.join(name));
     }
     let status = kit::cargo()
-        .args(["build", "--release", "--quiet", "--package", "sampan-runtime"])
+        .args(["build", "--release", "--quiet", "--package", name])
         .status()
         .context("run cargo")?;
     if !status.success() {
         bail!("cargo build --release failed");
     }
     let target = folder.parent().context("this program lies in no target folder")?;
-    Ok(target.join("release/sampan-runtime"))
+    Ok(target.join("release").join(name))
 }
 
-fn floor() -> Result<PathBuf> {
+/// The floor, compiled.
+pub(super) fn floor() -> Result<PathBuf> {
     let folder = kit::kit().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let program = folder.join("floor");
