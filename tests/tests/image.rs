@@ -3,6 +3,10 @@
 mod answers;
 mod commands;
 mod fake;
+mod hostile;
+mod hostile_disk;
+mod hostile_layers;
+mod hostile_registry;
 mod pulls;
 mod pushes;
 mod registries;
@@ -53,6 +57,10 @@ pub(crate) fn tests() -> Vec<Test> {
     .into_iter()
     .chain(registries::tests())
     .chain(commands::tests())
+    .chain(hostile::tests())
+    .chain(hostile_layers::tests())
+    .chain(hostile_registry::tests())
+    .chain(hostile_disk::tests())
     .chain(answers::tests())
     .chain(serve::tests())
     .chain(serve_http::tests())

@@ -89,17 +89,18 @@ struct Bounded<R> {
     stream: R,
     taken: Arc<AtomicU64>,
     given: u64,
+    free: u64,
     ratio: u64,
 }
 
 impl<R> Bounded<R> {
     fn new(stream: R, taken: Arc<AtomicU64>) -> Self {
-        Self { stream, taken, given: 0, ratio: RATIO }
+        Self { stream, taken, given: 0, free: FREE, ratio: RATIO }
     }
 
     fn check(&mut self) -> io::Result<()> {
         let taken = self.taken.load(Ordering::Relaxed);
-        if self.given <= FREE.max(taken.saturating_mul(self.ratio)) {
+        if self.given <= self.free.max(taken.saturating_mul(self.ratio)) {
             return Ok(());
         }
         self.ratio = Settings::load().ok().and_then(|settings| settings.unpack_ratio()).unwrap_or(RATIO);
@@ -109,7 +110,7 @@ impl<R> Bounded<R> {
         Err(io::Error::other(format!(
             "{taken} bytes become more than {} MiB and {} times as many: this fills disks on purpose; for an image that is meant to be \
              so, write unpack-ratio = 2000 into config.toml",
-            FREE >> 20,
+            self.free >> 20,
             self.ratio
         )))
     }
@@ -134,11 +135,33 @@ mod tests {
             stream: io::empty(),
             taken: Arc::new(AtomicU64::new(taken)),
             given,
+            free: FREE,
             ratio: RATIO,
         };
         bounded(FREE, 1).check().unwrap();
         bounded(FREE * 10, FREE / 10).check().unwrap();
         let error = bounded(FREE + 1, 1000).check().unwrap_err().to_string();
         assert!(error.contains("unpack-ratio"), "{error}");
+    }
+
+    #[test]
+    fn a_bomb_is_ended_and_names_the_setting() {
+        use std::io::Write as _;
+        const SIZE: usize = 4 << 20;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&vec![0; SIZE]).unwrap();
+        let zstd = zstd::stream::encode_all(vec![0; SIZE].as_slice(), 3).unwrap();
+        for bomb in [gzip.finish().unwrap(), zstd] {
+            let taken = Arc::new(AtomicU64::new(0));
+            let counted = Counted { stream: bomb.as_slice(), taken: Arc::clone(&taken) };
+            let decoder: Box<dyn Read> = match Compression::of(&bomb) {
+                Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
+                _ => Box::new(zstd_decoder(counted).unwrap()),
+            };
+            let mut bounded = Bounded { free: 1 << 20, ..Bounded::new(decoder, taken) };
+            let error = io::copy(&mut bounded, &mut io::sink()).unwrap_err().to_string();
+            assert!(error.contains("unpack-ratio") && error.contains("config.toml"), "{error}");
+            assert!(bounded.given < 2 << 20);
+        }
     }
 }

@@ -308,5 +308,36 @@ mod tests {
             let reference: Reference = text.parse().unwrap();
             prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
         }
+
+        /// The distribution project's grammar as regular expressions, from its documentation: what they make is a reference, and what
+        /// it says is what was put together. (Domains of IPv6 are in the tests above.)
+        #[test]
+        fn the_grammars_expressions_agree(
+            domain in "([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,5}[a-zA-Z0-9])(\\.([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]{0,5}[a-zA-Z0-9])){1,2}(:[0-9]{1,5})?",
+            path in "[a-z0-9]{1,5}((\\.|_|__|[-]{1,4})[a-z0-9]{1,5}){0,2}(/[a-z0-9]{1,5}((\\.|_|__|[-]{1,4})[a-z0-9]{1,5}){0,2}){0,3}",
+            tag in proptest::option::of("[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"),
+            digest in proptest::option::of("sha256:[0-9a-f]{64}"),
+        ) {
+            let mut text = format!("{domain}/{path}");
+            text.extend(tag.iter().map(|tag| format!(":{tag}")));
+            text.extend(digest.iter().map(|digest| format!("@{digest}")));
+            let reference: Reference = text.parse().unwrap();
+            prop_assert_eq!(reference.domain(), domain.as_str());
+            prop_assert_eq!(reference.path(), path.as_str());
+            let expected = tag.or_else(|| digest.is_none().then(|| "latest".to_owned()));
+            prop_assert_eq!(reference.tag(), expected.as_deref());
+            prop_assert_eq!(reference.digest().map(ToString::to_string), digest);
+        }
+
+        /// The other way round: one character that no expression has anywhere, or a separator where none may be.
+        #[test]
+        fn what_no_expression_makes_is_refused(
+            before in "[a-z0-9]{1,5}",
+            wrong in "[^a-zA-Z0-9._:/@\\[\\]-]|\\.\\.|___|_\\.|-_|//|/\\.|-/|::|@|/-|:-|:\\.",
+            after in "[a-z0-9]{1,5}",
+        ) {
+            let text = format!("{before}{wrong}{after}");
+            prop_assert!(text.parse::<Reference>().is_err());
+        }
     }
 }

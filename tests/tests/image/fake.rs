@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::Result;
 
@@ -41,6 +42,10 @@ pub(super) struct Reply {
     pub(super) cut: Option<usize>,
     /// Announce another length.
     pub(super) length: Option<usize>,
+    /// Send the body again and again.
+    pub(super) endless: bool,
+    /// After the body nothing comes, and the line stays open.
+    pub(super) stalled: bool,
 }
 
 impl Reply {
@@ -138,6 +143,15 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec
                 return Ok(());
             }
             None => out.write_all(&reply.body)?,
+        }
+        if reply.endless {
+            // Until the client hangs up.
+            loop {
+                out.write_all(&reply.body)?;
+            }
+        }
+        if reply.stalled {
+            thread::sleep(Duration::from_secs(100));
         }
     }
 }

@@ -69,7 +69,7 @@ impl<'a> Client<'a> {
         self.input(args, "")
     }
 
-    pub(super) fn input(&self, args: &[&str], input: &str) -> Result<Output> {
+    pub(super) fn input(&self, args: &[&str], input: impl Into<Vec<u8>>) -> Result<Output> {
         let command = self.store.host.cmd("sampan", self.store.args(args)).env("HOME", &self.home);
         command
             .env("XDG_CONFIG_HOME", self.home.join("config"))

@@ -145,4 +145,35 @@ mod tests {
             .render_list(&[json!({"Name": "web", "Size": 5})], &json!({"Name": "NAME", "Size": "SIZE"}));
         assert_eq!(text.unwrap(), "NAME   SIZE\nweb    5\n");
     }
+
+    #[test]
+    fn what_is_nested_without_end_is_refused() {
+        let inner = |open: &str, close: &str| {
+            format!("{{{{{}.Name{}}}}}", open.repeat(100_000), close.repeat(100_000))
+        };
+        assert!(render(&inner("(", ")")).unwrap_err().contains("nested"));
+        assert!(render(&"{{if .Up}}".repeat(100_000)).unwrap_err().contains("nested"));
+        assert!(
+            render(&("{{if .None}}".to_owned() + &"{{else if .None}}".repeat(100_000) + "{{end}}"))
+                .unwrap_err()
+                .contains("nested")
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_template_panics(
+            text in "\\PC{0,40}",
+            parts in proptest::collection::vec(proptest::sample::select(vec![
+                "{{", "}}", "{{- ", " -}}", "{{if ", "{{range ", "{{with ", "{{else}}", "{{else if ", "{{end}}", ".", ".Name", ".Names", ".Ports",
+                "$", "$x", ":=", "|", "(", ")", ",", " ", "\"", "`", "\\", "-1", "1", "99999999999999999999", "1e9", "nil", "eq", "ne", "lt",
+                "index", "len", "join", "split", "printf", "\"%s%q%\"", "truncate", "json", "title", "and", "or", "not", "/*", "*/", "\u{df}", "\u{1F600}",
+            ]), 0..30),
+        ) {
+            let _ = render(&text);
+            let _ = render(&format!("{{{{{text}}}}}"));
+            let _ = render(&parts.concat());
+            let _ = render(&format!("{{{{{}}}}}", parts.join(" ")));
+        }
+    }
 }

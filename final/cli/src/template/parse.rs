@@ -65,12 +65,29 @@ enum Piece {
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
-    let mut pieces = pieces(text)?.into_iter();
+    let pieces = pieces(text)?;
+    check_depth(&pieces)?;
+    let mut pieces = pieces.into_iter();
     let (nodes, end) = block(&mut pieces)?;
     match end {
         None => Ok(nodes),
         Some(_) => Err("an {{end}} or {{else}} that ends nothing".to_owned()),
     }
+}
+
+/// What is nested is read, and evaluated, by recursion.
+fn check_depth(pieces: &[Piece]) -> Result<(), String> {
+    const DEEPEST: usize = 100;
+    let actions = || {
+        pieces.iter().filter_map(|piece| if let Piece::Action(tokens) = piece { Some(tokens) } else { None })
+    };
+    let is_block = |token: &Token| matches!(token, Token::Word(word) if matches!(word.as_str(), "if" | "range" | "with"));
+    let blocks = actions().filter(|tokens| tokens.iter().any(is_block)).count();
+    let groups = actions().map(|tokens| tokens.iter().filter(|token| **token == Token::Open).count()).max();
+    if blocks > DEEPEST || groups.is_some_and(|groups| groups > DEEPEST) {
+        return Err(format!("more than {DEEPEST} blocks, or parts in parentheses, may be nested"));
+    }
+    Ok(())
 }
 
 /// The nodes up to the action that ends a block, and that action.

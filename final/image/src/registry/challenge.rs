@@ -96,4 +96,22 @@ mod tests {
         assert!(matches!(parse(["basic realm=\"x\"", "bearer realm=y"]), Some(Challenge::Bearer { .. })));
         assert_eq!(parse(["Negotiate", "Bearer service=x", "\"\\", "Bearer =\"", ""]), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_challenge_panics(header in "\\PC{0,60}", parts in "((B|b)earer |Basic|realm|service|scope|=|,| |\"|\\\\|x|\u{fc}){0,30}") {
+            let _ = parse([header.as_str()]);
+            if let Some(Challenge::Bearer { realm, .. }) = parse([parts.as_str(), &header]) {
+                proptest::prop_assert!(realm.len() <= parts.len() + header.len());
+            }
+        }
+
+        #[test]
+        fn what_is_quoted_comes_back(realm in "[ -~]{0,40}", scope in "[ -~]{0,40}") {
+            let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+            let header = format!("Bearer realm=\"{}\",scope=\"{}\"", quoted(&realm), quoted(&scope));
+            let expected = Challenge::Bearer { realm, service: None, scope: Some(scope) };
+            proptest::prop_assert_eq!(parse([header.as_str()]), Some(expected));
+        }
+    }
 }

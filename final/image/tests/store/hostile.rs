@@ -89,6 +89,68 @@ proptest! {
     }
 }
 
+/// Any JSON of the kind that a document of an archive is.
+fn documents() -> impl Strategy<Value = Value> {
+    let word = proptest::sample::select(vec![
+        "Config",
+        "Layers",
+        "RepoTags",
+        "manifests",
+        "schemaVersion",
+        "mediaType",
+        "digest",
+        "size",
+        "config",
+        "layers",
+        "rootfs",
+        "diff_ids",
+        "layer.tar",
+        "config.json",
+        "../../etc/passwd",
+        "sha256:",
+        "application/vnd.oci.image.index.v1+json",
+        "annotations",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        "\\PC{0,10}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::vec((word.clone(), inner), 0..5).prop_map(|pairs| Value::Object(
+                pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+            )),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn no_document_of_an_archive_changes_the_store(manifest in documents(), index in documents(), config in documents(), wounds in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
+        let place = Place::new();
+        let before = place.index();
+        let whole = json!([{"Config": "config.json", "Layers": ["layer.tar"], "RepoTags": null}]).to_string();
+        for manifest in [manifest.to_string(), json!([manifest]).to_string(), whole] {
+            let layer = String::from_utf8(tar(&[("a", "a")])).unwrap();
+            let mut archive = tar(&[("layer.tar", &layer), ("config.json", &config.to_string()), ("manifest.json", &manifest), ("index.json", &index.to_string())]);
+            prop_assert!(place.store.load(archive.as_slice()).is_err() || place.store.list().is_ok());
+            for (at, byte) in &wounds {
+                *at.get_mut(&mut archive) = *byte;
+            }
+            let _ = place.store.load(archive.as_slice());
+        }
+        if place.store.list().unwrap().is_empty() {
+            prop_assert_eq!(place.index(), before);
+        }
+        prop_assert!(outside_is_untouched(place.data.path()));
+    }
+}
+
 fn outside_is_untouched(data: &Path) -> bool {
     let names: std::collections::BTreeSet<_> =
         fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
