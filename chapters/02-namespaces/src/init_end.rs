@@ -20,7 +20,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use step::{StepError, step};
 
 use crate::protocol::{FromInit, InitSocket, ToInit};
-use crate::syscalls::default_sigpipe;
+use crate::syscalls::default_signals;
 use crate::terminal::Pair;
 use crate::{Config, Kind, StageError};
 
@@ -59,7 +59,7 @@ impl InitEnd {
         if !config.join.is_empty() && !hides_before(config) {
             hide()?;
         }
-        default_sigpipe().map_err(|errno| StepError::new("signal", "SIGPIPE SIG_DFL", errno))?;
+        default_signals().map_err(|errno| StepError::new("signal", "SIG_DFL", errno))?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
             .map_err(|errno| StepError::new("sigprocmask", "SIG_SETMASK", errno))?;
         Ok(())

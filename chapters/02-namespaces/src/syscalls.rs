@@ -125,10 +125,14 @@ pub(crate) fn exit_now(status: u8) -> ! {
     unsafe { libc::_exit(i32::from(status)) }
 }
 
-/// Rust programs ignore SIGPIPE, and exec would hand that on to a command that does not expect it.
-pub(crate) fn default_sigpipe() -> Result<(), Errno> {
-    // SAFETY: the default disposition runs no handler.
-    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+/// Exec hands on which signals are ignored: those that a script's `&` or nohup(1) has set so, and SIGPIPE, which Rust programs ignore.
+/// A command in a container does not expect it, and a shell could not even trap them.
+pub(crate) fn default_signals() -> Result<(), Errno> {
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default disposition runs no handler.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    }
+    Ok(())
 }
 
 /// Closes all descriptors from `first` on.

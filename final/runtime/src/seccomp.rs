@@ -43,7 +43,7 @@ use crate::{Error, syscalls};
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_NOTIFY: u32 = 0x7fc0_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
-#[cfg(test)]
+const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 
 /// A compiled filter.
@@ -88,6 +88,7 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
         }
         notifies |= notified;
     }
+    check_execve(&rules, default)?;
     let program = bpf::program(&parts(seccomp, &rules, default), RET_ERRNO | Errno::ENOSYS as u32);
     if program.len() > 4096 {
         return Err(Error::config(
@@ -96,6 +97,19 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
         ));
     }
     Ok(Filter { program, flags: flags(seccomp, notifies) })
+}
+
+/// What forbids execve forbids the init process to become the container's program, and mostly to say so as well.
+fn check_execve(rules: &[(&[String], Vec<Rule>)], default: u32) -> Result<(), Error> {
+    let lets_through =
+        |action: u32| matches!(action & 0xffff_0000, RET_ALLOW | RET_LOG | RET_TRACE | RET_NOTIFY);
+    let mut about = rules.iter().filter(|(names, _)| names.iter().any(|name| name == "execve"));
+    let may =
+        lets_through(default) || about.any(|(_, rules)| rules.iter().any(|rule| lets_through(rule.action)));
+    if may {
+        return Ok(());
+    }
+    Err(Error::config("linux.seccomp", "it allows no execve, by which the container's program is started"))
 }
 
 /// The decisions by convention, and by the first number. A call by a convention that the configuration does not name is not

@@ -24,6 +24,11 @@ pub(crate) fn tests() -> Vec<Test> {
             needs: USER,
             run: |host| signals_reach_the_command(&host.as_user()),
         },
+        Test {
+            name: "ch02::ignored_signals_are_not_handed_on",
+            needs: ROOT,
+            run: ignored_signals_are_not_handed_on,
+        },
         Test { name: "ch02::pid_1_has_no_default_actions", needs: ROOT, run: pid_1_has_no_default_actions },
         Test { name: "ch02::orphans_are_reaped", needs: ROOT, run: orphans_are_reaped },
         Test { name: "ch02::without_init_orphans_stay", needs: ROOT, run: without_init_orphans_stay },
@@ -89,6 +94,19 @@ fn signals_reach_the_command(host: &Host) -> Outcome {
             child.wait()?.expect(code).map_err(|error| format!("{signal} {options:?}: {error}"))?;
         }
     }
+    Ok(())
+}
+
+fn ignored_signals_are_not_handed_on(host: &Host) -> Outcome {
+    let script = "trap '' HUP INT QUIT PIPE; exec 02-namespaces \"$@\"";
+    let command = host.command(
+        "sh",
+        args!["-c", script, "sh", host.rootfs()?, "/bin/grep", "SigIgn", "/proc/self/status"],
+    )?;
+    // Without those that the C library keeps for itself.
+    let ignored = command.success()?.stdout;
+    let ignored = u64::from_str_radix(ignored.trim_start_matches("SigIgn:").trim(), 16)?;
+    assert_eq!(ignored & 0x7fff_ffff, 0, "{ignored:#x}");
     Ok(())
 }
 

@@ -239,3 +239,18 @@ fn flags_are_the_kernels_and_go_together() {
 fn the_program_is_small() {
     assert!(default(&[]).program.len() < 600, "{}", default(&[]).program.len());
 }
+
+#[test]
+fn a_filter_that_no_program_gets_through_is_refused() {
+    let filter = |text: serde_json::Value| compile(&serde_json::from_value(text).unwrap());
+    let only = |name: &str, action: &str| {
+        filter(
+            serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [name], "action": action}]}),
+        )
+    };
+    let error = filter(serde_json::json!({"defaultAction": "SCMP_ACT_KILL"})).unwrap_err().to_string();
+    assert!(error.contains("execve"), "{error}");
+    only("read", "SCMP_ACT_ALLOW").unwrap_err();
+    only("execve", "SCMP_ACT_TRAP").unwrap_err();
+    only("execve", "SCMP_ACT_LOG").unwrap();
+}
