@@ -10,35 +10,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use oci_spec::image::History;
-use sampan_image::{Digest, Image, Layer, Reference, Store, registry};
+use sampan_image::{Digest, Image, Layer, Store, registry};
 
 use crate::cache::{Cache, Made, key};
 use crate::dockerfile::mistake::Finding;
 use crate::dockerfile::{self, Command, Dockerfile, Instruction, Kind, Mistake, Word, expand};
+use crate::options::BuildOptions;
 use crate::pattern::Ignore;
 use crate::stage::Stage;
 use crate::tidy::tidy;
 use crate::tree::Tree;
 use crate::{Error, Progress, Runner, Task};
-
-/// What a build is asked for.
-#[derive(Debug, Clone, Default)]
-pub struct BuildOptions {
-    /// The build context: the folder that COPY and ADD take files from.
-    pub context: PathBuf,
-    /// The Dockerfile; `Dockerfile` in the context where none is named.
-    pub dockerfile: Option<PathBuf>,
-    /// The image's names.
-    pub tags: Vec<Reference>,
-    /// `--build-arg`: values for ARG; none for one that is left as it is.
-    pub args: Vec<(String, String)>,
-    /// The stage to stop after; the last where none is named.
-    pub target: Option<String>,
-    /// The network mode of RUN; the engine's default where none is said.
-    pub network: Option<String>,
-    /// Whether every step is made anew.
-    pub no_cache: bool,
-}
 
 /// Builds an image and puts it into the store.
 ///

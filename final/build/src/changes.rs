@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use sampan_image::{Digest, NewImage, Store};
 
-use crate::builder::{BuildOptions, Builder};
+use crate::BuildOptions;
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::dockerfile::mistake::Finding;
 use crate::dockerfile::{self, Kind, Mistake};

@@ -37,13 +37,15 @@ mod stage;
 pub mod builder;
 pub mod changes;
 mod copy;
+mod options;
 mod settings;
 
 pub mod error;
 pub mod progress;
 
-pub use builder::{BuildOptions, build};
+pub use builder::build;
 pub use changes::change;
 pub use error::Error;
+pub use options::BuildOptions;
 pub use progress::Progress;
 pub use runner::{Ran, Runner, Task};

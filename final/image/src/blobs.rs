@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use step::step;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::digest::Digesting;
 use crate::{Digest, Error};
@@ -91,7 +91,8 @@ impl Blobs {
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.unfinished)
             .map_err(Error::io(&self.unfinished))?;
-        Ok(BlobWriter { blobs: self, file: Digesting::new(file) })
+        let (file, unfinished) = file.into_parts();
+        Ok(BlobWriter { blobs: self, file: Digesting::new(file), unfinished })
     }
 
     /// Writes a small blob.
@@ -109,7 +110,9 @@ impl Blobs {
 #[derive(Debug)]
 pub struct BlobWriter<'a> {
     blobs: &'a Blobs,
-    file: Digesting<NamedTempFile>,
+    /// The bare file: errors of a `NamedTempFile` tell its name, which nobody knows.
+    file: Digesting<File>,
+    unfinished: TempPath,
 }
 
 impl BlobWriter<'_> {
@@ -124,7 +127,7 @@ impl BlobWriter<'_> {
         }
         let path = self.blobs.path(&digest);
         if !path.is_file() {
-            place(file, &path)?;
+            place(NamedTempFile::from_parts(file, self.unfinished), &path)?;
         }
         Ok((digest, size))
     }

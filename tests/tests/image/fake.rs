@@ -94,41 +94,18 @@ impl Fake {
 
 fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let mut words = line.split_whitespace().map(str::to_owned);
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let mut headers = Vec::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            headers.push((name.to_owned(), value.trim().to_owned()));
-        }
-        let mut request = Request { method, path, headers, body: String::new() };
-        let length: u64 = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let (mut body, mut start) = (reader.by_ref().take(length), Vec::new());
-        body.by_ref().take(KEPT).read_to_end(&mut start)?;
-        std::io::copy(&mut body, &mut std::io::sink())?;
-        request.body = String::from_utf8_lossy(&start).into_owned();
+    while let Some(request) = read(&mut reader)? {
         if let Ok(mut log) = log.lock() {
             log.push(request.clone());
         }
         let reply = answer(&request);
         if reply.status == 0 {
             stream.shutdown(Shutdown::Both)?;
-            return Ok(());
+            break;
         }
         let mut out = stream;
-        write!(
-            out,
-            "HTTP/1.1 {} X\r\ncontent-length: {}\r\n",
-            reply.status,
-            reply.length.unwrap_or(reply.body.len())
-        )?;
+        let length = reply.length.unwrap_or(reply.body.len());
+        write!(out, "HTTP/1.1 {} X\r\ncontent-length: {length}\r\n", reply.status)?;
         for (name, value) in &reply.headers {
             write!(out, "{name}: {value}\r\n")?;
         }
@@ -136,14 +113,12 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec
         if request.method == "HEAD" {
             continue;
         }
-        match reply.cut {
-            Some(count) => {
-                out.write_all(&reply.body[..count.min(reply.body.len())])?;
-                stream.shutdown(Shutdown::Both)?;
-                return Ok(());
-            }
-            None => out.write_all(&reply.body)?,
+        if let Some(count) = reply.cut {
+            out.write_all(&reply.body[..count.min(reply.body.len())])?;
+            stream.shutdown(Shutdown::Both)?;
+            break;
         }
+        out.write_all(&reply.body)?;
         if reply.endless {
             // Until the client hangs up.
             loop {
@@ -154,4 +129,29 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec
             thread::sleep(Duration::from_secs(100));
         }
     }
+    Ok(())
+}
+
+/// The next request on this connection; none when it was closed.
+fn read(reader: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    let mut request = Request { method, path, headers, body: String::new() };
+    let length: u64 = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let (mut body, mut start) = (reader.by_ref().take(length), Vec::new());
+    body.by_ref().take(KEPT).read_to_end(&mut start)?;
+    std::io::copy(&mut body, &mut std::io::sink())?;
+    request.body = String::from_utf8_lossy(&start).into_owned();
+    Ok(Some(request))
 }

@@ -170,80 +170,82 @@ fn layer() -> Vec<u8> {
     Tar::new().file("evil", "evil").end()
 }
 
+type Lie = fn(&mut Pieces, &Host) -> Outcome;
+/// What is wrong, what the error says, and how it is made.
+const LIES: [(&str, &str, Lie); 14] = [
+    ("other bytes under a layer's name", "is expected", |pieces, _| {
+        let layer = pieces.manifest["layers"][0].clone();
+        *pieces.named(&layer) = Tar::new().file("evil", "other").end();
+        Ok(())
+    }),
+    ("other bytes under a config's name", "lacks the blob", |pieces, _| {
+        let config = pieces.manifest["config"].clone();
+        pieces.named(&config).push(b' ');
+        Ok(())
+    }),
+    ("other bytes under a manifest's name", "lacks the blob", |pieces, _| {
+        let entry = pieces.entry.clone();
+        pieces.named(&entry).push(b' ');
+        Ok(())
+    }),
+    ("the manifest's size", "bytes, and not", |pieces, _| {
+        pieces.entry["size"] = json!(7);
+        Ok(())
+    }),
+    ("the config's size", "bytes, and not", |pieces, host| {
+        pieces.manifest["config"]["size"] = json!(1_u64 << 40);
+        pieces.name_manifest(host)
+    }),
+    ("the layer's size", "bytes, and not", |pieces, host| {
+        pieces.manifest["layers"][0]["size"] = json!(7);
+        pieces.name_manifest(host)
+    }),
+    ("other DiffIDs", "is expected", |pieces, host| {
+        pieces.config["rootfs"]["diff_ids"][0] = json!(format!("sha256:{}", "1".repeat(64)));
+        pieces.put_together(host)
+    }),
+    ("more DiffIDs than layers", "diff_ids", |pieces, host| {
+        let id = pieces.config["rootfs"]["diff_ids"][0].clone();
+        pieces.config["rootfs"]["diff_ids"] = json!([id, id]);
+        pieces.put_together(host)
+    }),
+    ("a DiffID that is a path", "digest", |pieces, host| {
+        pieces.config["rootfs"]["diff_ids"][0] = json!("sha256:../../../../etc");
+        pieces.put_together(host)
+    }),
+    ("a manifest that is called an index", "no archive of images", |pieces, _| {
+        pieces.entry["mediaType"] = json!(INDEX);
+        Ok(())
+    }),
+    ("an index that is called a manifest", "missing field", |pieces, host| {
+        let index = json!({"schemaVersion": 2, "manifests": [pieces.entry]}).to_string().into_bytes();
+        pieces.entry = pieces.blob(host, index, MANIFEST)?;
+        Ok(())
+    }),
+    ("an index of indexes", "no image for", |pieces, host| {
+        let mut entry = pieces.entry.clone();
+        for _ in 0..5 {
+            entry["platform"] = json!({"os": "linux", "architecture": architecture()});
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+            entry = pieces.blob(host, index.to_string().into_bytes(), INDEX)?;
+        }
+        pieces.entry = entry;
+        Ok(())
+    }),
+    ("a config that is a layer", "lacks the blob", |pieces, host| {
+        pieces.manifest["config"] = pieces.manifest["layers"][0].clone();
+        pieces.name_manifest(host)
+    }),
+    ("another algorithm", "blob", |pieces, host| {
+        pieces.manifest["layers"][0]["digest"] = json!(format!("sha512:{}", "1".repeat(128)));
+        pieces.name_manifest(host)
+    }),
+];
+
 fn lies(host: &Host) -> Outcome {
     let scene = Scene::new(host)?;
     let honest = Pieces::new(host, layer())?;
-    type Lie = fn(&mut Pieces, &Host) -> Outcome;
-    let cases: [(&str, &str, Lie); 14] = [
-        ("other bytes under a layer's name", "is expected", |pieces, _| {
-            let layer = pieces.manifest["layers"][0].clone();
-            *pieces.named(&layer) = Tar::new().file("evil", "other").end();
-            Ok(())
-        }),
-        ("other bytes under a config's name", "lacks the blob", |pieces, _| {
-            let config = pieces.manifest["config"].clone();
-            pieces.named(&config).push(b' ');
-            Ok(())
-        }),
-        ("other bytes under a manifest's name", "lacks the blob", |pieces, _| {
-            let entry = pieces.entry.clone();
-            pieces.named(&entry).push(b' ');
-            Ok(())
-        }),
-        ("the manifest's size", "bytes, and not", |pieces, _| {
-            pieces.entry["size"] = json!(7);
-            Ok(())
-        }),
-        ("the config's size", "bytes, and not", |pieces, host| {
-            pieces.manifest["config"]["size"] = json!(1_u64 << 40);
-            pieces.name_manifest(host)
-        }),
-        ("the layer's size", "bytes, and not", |pieces, host| {
-            pieces.manifest["layers"][0]["size"] = json!(7);
-            pieces.name_manifest(host)
-        }),
-        ("other DiffIDs", "is expected", |pieces, host| {
-            pieces.config["rootfs"]["diff_ids"][0] = json!(format!("sha256:{}", "1".repeat(64)));
-            pieces.put_together(host)
-        }),
-        ("more DiffIDs than layers", "diff_ids", |pieces, host| {
-            let id = pieces.config["rootfs"]["diff_ids"][0].clone();
-            pieces.config["rootfs"]["diff_ids"] = json!([id, id]);
-            pieces.put_together(host)
-        }),
-        ("a DiffID that is a path", "digest", |pieces, host| {
-            pieces.config["rootfs"]["diff_ids"][0] = json!("sha256:../../../../etc");
-            pieces.put_together(host)
-        }),
-        ("a manifest that is called an index", "no archive of images", |pieces, _| {
-            pieces.entry["mediaType"] = json!(INDEX);
-            Ok(())
-        }),
-        ("an index that is called a manifest", "missing field", |pieces, host| {
-            let index = json!({"schemaVersion": 2, "manifests": [pieces.entry]}).to_string().into_bytes();
-            pieces.entry = pieces.blob(host, index, MANIFEST)?;
-            Ok(())
-        }),
-        ("an index of indexes", "no image for", |pieces, host| {
-            let mut entry = pieces.entry.clone();
-            for _ in 0..5 {
-                entry["platform"] = json!({"os": "linux", "architecture": architecture()});
-                let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
-                entry = pieces.blob(host, index.to_string().into_bytes(), INDEX)?;
-            }
-            pieces.entry = entry;
-            Ok(())
-        }),
-        ("a config that is a layer", "lacks the blob", |pieces, host| {
-            pieces.manifest["config"] = pieces.manifest["layers"][0].clone();
-            pieces.name_manifest(host)
-        }),
-        ("another algorithm", "blob", |pieces, host| {
-            pieces.manifest["layers"][0]["digest"] = json!(format!("sha512:{}", "1".repeat(128)));
-            pieces.name_manifest(host)
-        }),
-    ];
-    for (what, words, lie) in cases {
+    for (what, words, lie) in LIES {
         let mut pieces = honest.clone();
         lie(&mut pieces, host)?;
         scene.load(what, pieces.archive(), &[words])?;

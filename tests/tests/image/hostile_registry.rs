@@ -55,58 +55,60 @@ fn pull(scene: &Scene<'_>, what: &str, fake: &Fake, words: &[&str]) -> Outcome {
     scene.refused(what, &output, words)
 }
 
+type Lie = fn(&mut Pieces, &Host) -> Outcome;
+/// What is wrong, what the error says, and how it is made.
+const LIES: [(&str, &str, Lie); 10] = [
+    ("other bytes of a config", "the config has the digest", |pieces, _| {
+        let config = pieces.manifest["config"].clone();
+        *pieces.named(&config).last_mut().ok_or("empty")? = b' ';
+        Ok(())
+    }),
+    ("a config that is longer", "longer than the 20 bytes", |pieces, host| {
+        pieces.manifest["config"]["size"] = json!(20);
+        pieces.name_manifest(host)
+    }),
+    ("a config of a terabyte", "a config of", |pieces, host| {
+        pieces.manifest["config"]["size"] = json!(1_u64 << 40);
+        pieces.name_manifest(host)
+    }),
+    ("other DiffIDs", "is expected", |pieces, host| {
+        pieces.config["rootfs"]["diff_ids"][0] = json!(format!("sha256:{}", "1".repeat(64)));
+        pieces.put_together(host)
+    }),
+    ("too many DiffIDs", "diff_ids", |pieces, host| {
+        pieces.config["rootfs"]["diff_ids"] = json!([pieces.config["rootfs"]["diff_ids"][0], "x"]);
+        pieces.put_together(host)
+    }),
+    ("one layer with two DiffIDs", "both", |pieces, host| {
+        let id = pieces.config["rootfs"]["diff_ids"][0].clone();
+        pieces.config["rootfs"]["diff_ids"] = json!([id, format!("sha256:{}", "1".repeat(64))]);
+        pieces.put_together(host)?;
+        pieces.manifest["layers"] = json!([pieces.manifest["layers"][0], pieces.manifest["layers"][0]]);
+        pieces.name_manifest(host)
+    }),
+    ("a layer that is shorter", "bytes", |pieces, host| {
+        pieces.manifest["layers"][0]["size"] = json!(512);
+        pieces.name_manifest(host)
+    }),
+    ("another size in the index", "size", |pieces, host| {
+        pieces.entry["size"] = json!(7);
+        index(pieces, host)
+    }),
+    ("an index that leads to an index", "index", |pieces, host| {
+        index(pieces, host)?;
+        pieces.entry["mediaType"] = json!(MANIFEST);
+        index(pieces, host)
+    }),
+    ("no image at all", "is no manifest", |pieces, host| {
+        pieces.entry = pieces.blob(host, br#"{"schemaVersion":2}"#.to_vec(), MANIFEST)?;
+        Ok(())
+    }),
+];
+
 fn lies(host: &Host) -> Outcome {
     let scene = Scene::new(host)?;
     let whole = Pieces::new(host, Tar::new().file("evil", "evil").end())?;
-    type Lie = fn(&mut Pieces, &Host) -> Outcome;
-    let cases: [(&str, &str, Lie); 10] = [
-        ("other bytes of a config", "the config has the digest", |pieces, _| {
-            let config = pieces.manifest["config"].clone();
-            *pieces.named(&config).last_mut().ok_or("empty")? = b' ';
-            Ok(())
-        }),
-        ("a config that is longer", "digest", |pieces, host| {
-            pieces.manifest["config"]["size"] = json!(20);
-            pieces.name_manifest(host)
-        }),
-        ("a config of a terabyte", "a config of", |pieces, host| {
-            pieces.manifest["config"]["size"] = json!(1_u64 << 40);
-            pieces.name_manifest(host)
-        }),
-        ("other DiffIDs", "is expected", |pieces, host| {
-            pieces.config["rootfs"]["diff_ids"][0] = json!(format!("sha256:{}", "1".repeat(64)));
-            pieces.put_together(host)
-        }),
-        ("too many DiffIDs", "diff_ids", |pieces, host| {
-            pieces.config["rootfs"]["diff_ids"] = json!([pieces.config["rootfs"]["diff_ids"][0], "x"]);
-            pieces.put_together(host)
-        }),
-        ("one layer with two DiffIDs", "both", |pieces, host| {
-            let id = pieces.config["rootfs"]["diff_ids"][0].clone();
-            pieces.config["rootfs"]["diff_ids"] = json!([id, format!("sha256:{}", "1".repeat(64))]);
-            pieces.put_together(host)?;
-            pieces.manifest["layers"] = json!([pieces.manifest["layers"][0], pieces.manifest["layers"][0]]);
-            pieces.name_manifest(host)
-        }),
-        ("a layer that is shorter", "bytes", |pieces, host| {
-            pieces.manifest["layers"][0]["size"] = json!(512);
-            pieces.name_manifest(host)
-        }),
-        ("another size in the index", "size", |pieces, host| {
-            pieces.entry["size"] = json!(7);
-            index(pieces, host)
-        }),
-        ("an index that leads to an index", "index", |pieces, host| {
-            index(pieces, host)?;
-            pieces.entry["mediaType"] = json!(MANIFEST);
-            index(pieces, host)
-        }),
-        ("no image at all", "is no manifest", |pieces, host| {
-            pieces.entry = pieces.blob(host, br#"{"schemaVersion":2}"#.to_vec(), MANIFEST)?;
-            Ok(())
-        }),
-    ];
-    for (what, words, lie) in cases {
+    for (what, words, lie) in LIES {
         let mut pieces = whole.clone();
         lie(&mut pieces, host)?;
         let fake = serve(&pieces, &pieces.entry, honest())?;
@@ -174,7 +176,7 @@ fn endless(host: &Host) -> Outcome {
     let name = |value: &Value| value["digest"].as_str().unwrap_or_default().to_owned();
     for (what, part, words) in [
         ("manifest", "/manifests/v1".to_owned(), "longer than"),
-        ("config", name(&pieces.manifest["config"]), "digest"),
+        ("config", name(&pieces.manifest["config"]), "longer than"),
         ("layer", name(&pieces.manifest["layers"][0]), "longer than"),
         ("error", "/manifests/v1".to_owned(), "answers 418"),
     ] {

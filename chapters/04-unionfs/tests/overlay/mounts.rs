@@ -135,17 +135,14 @@ fn without_fsopen() -> Outcome {
 fn one_string(place: &Place) -> Outcome {
     odd_names(place)?;
     let before = std::env::current_dir()?;
-    // One page, then more than a page.
-    for (count, prefix) in [(20, "short"), (127, "a-layer-with-a-name-as-long-as-those-that-a-store-gives-")]
-    {
-        let overlay = place.overlay(&many(place, count, prefix)?)?;
-        let mounted = place.mounted(&overlay)?;
-        assert_eq!(fs::read_to_string(mounted.0.join("shared"))?, format!("file{}", count - 1));
-        assert_eq!(fs::read_dir(&mounted.0)?.count(), count + 1);
-        fs::write(mounted.0.join("new"), "text")?;
-        assert!(overlay.upper.join("new").exists());
-        assert!(mounted.line()?.contains("lowerdir="), "mounted by the option string: {}", mounted.line()?);
-    }
+    // What fits into one page; more needs links, for which a kernel must have fsopen: the tests in a virtual machine of Linux 6.1 do that.
+    let overlay = place.overlay(&many(place, 20, "short")?)?;
+    let mounted = place.mounted(&overlay)?;
+    assert_eq!(fs::read_to_string(mounted.0.join("shared"))?, "file19");
+    assert_eq!(fs::read_dir(&mounted.0)?.count(), 21);
+    fs::write(mounted.0.join("new"), "text")?;
+    assert!(overlay.upper.join("new").exists());
+    assert!(mounted.line()?.contains("lowerdir="), "mounted by the option string: {}", mounted.line()?);
     assert_eq!(std::env::current_dir()?, before);
     Ok(())
 }

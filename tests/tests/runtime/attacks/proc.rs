@@ -93,21 +93,30 @@ fn proc_is_a_link(host: &Host) -> Outcome {
     Ok(())
 }
 
-/// Without a /dev of its own the image decides what /dev/null is: it must not be what files are masked with.
+/// An image, or a volume at /dev, says what /dev/null is: it must not be what files are masked with.
 fn dev_null_is_a_link(host: &Host) -> Outcome {
     let rootfs = host.new_rootfs()?;
     let dev = rootfs.join("dev");
     let _ = fs::remove_dir_all(&dev);
     fs::create_dir(&dev)?;
     symlink("/proc/sys/kernel/core_pattern", dev.join("null"))?;
-    let output = script(host, "cat /proc/keys", |config| {
-        config["root"]["path"] = json!(rootfs);
-        without(config, "/dev");
-    })?;
-    assert_ne!(output.code, 0, "{output:?}");
-    assert!(output.stdout.is_empty(), "{output:?}");
-    assert!(output.stderr.contains("/dev/null is not the device 1:3"), "{output:?}");
-    Ok(())
+    let refused = |expected: &str, volume: Option<&Path>| -> Outcome {
+        let output = script(host, "cat /proc/keys", |config| {
+            config["root"]["path"] = json!(rootfs);
+            without(config, "/dev");
+            if let Some(volume) = volume {
+                bind(config, volume, "/dev", &["rbind"]);
+            }
+        })?;
+        assert_ne!(output.code, 0, "{output:?}");
+        assert!(output.stdout.is_empty() && output.stderr.contains(expected), "{output:?}");
+        Ok(())
+    };
+    refused("mknod /dev/null c 1 3: EEXIST", None)?;
+    // No devices are made in a folder of the host's.
+    let volume = host.new_dir()?;
+    symlink("/proc/sys/kernel/core_pattern", volume.join("null"))?;
+    refused("/dev/null is not the device 1:3", Some(&volume))
 }
 
 /// What lies at /dev/console is the terminal that the container was given, and on a devpts.
