@@ -91,7 +91,11 @@ const IMAGES: &[Need] = &[
 
 /// The same for images, of a root file system that is small.
 fn bench_images(host: &Host) -> Outcome {
-    let (kit, rootfs) = (own_kit(host)?, host.rootfs()?.to_string_lossy().into_owned());
+    let (kit, folder) = (own_kit(host)?, host.new_dir()?);
+    for name in ["one", "two", "three"] {
+        fs::copy(kit.join("busybox"), folder.join(name))?;
+    }
+    let rootfs = folder.to_string_lossy().into_owned();
     let words = ["bench", "image", "--built", "--rounds", "1", "--layers", "3", "--only", "skopeo,umoci"];
     let bench = host.cmd("kit", words.into_iter().chain(["--rootfs", &rootfs, "--json"]));
     let report = bench.env("KIT_DIR", &kit).limit(Duration::from_secs(100)).run()?.json()?;
