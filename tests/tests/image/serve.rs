@@ -45,6 +45,7 @@ pub(super) fn tests() -> Vec<Test> {
         test("served::a_name_and_a_password", SERVED, password),
         test("served::a_certificate", SERVED, encrypted),
         test("served::pushes_at_once_lose_nothing", SERVED, at_once),
+        test("served::a_class_of_twenty_pulls_and_pushes_at_once", SERVED, class),
         test("served::a_full_disk_is_told", SERVED, full_disk),
     ]
 }
@@ -234,6 +235,34 @@ fn at_once(host: &Host) -> Outcome {
     }
     assert_eq!((served.store.names("images/blobs/sha256")?.len(), served.store.names("tmp")?.len()), (3, 0));
     check(host, &served.store)
+}
+
+/// Twenty machines get one image at the same time, and give it back under names of their own.
+fn class(host: &Host) -> Outcome {
+    let served = Served::new(host, &[])?;
+    served.store.import("localhost:5000/class/busybox:v1")?;
+    let given = "127.0.0.1:5000/class/busybox:v1";
+    let all: Vec<_> = (0..20).map(|_| Client::new(host)).collect::<Result<_>>()?;
+    let own = |number: usize| format!("127.0.0.1:5000/student{number}/busybox:v1");
+    let at_once = |words: &dyn Fn(usize) -> Vec<String>| -> Outcome {
+        let start = |(number, client): (usize, &Client<'_>)| {
+            let words = words(number);
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            host.cmd("sampan", client.store.args(&words)).limit(Duration::from_secs(100)).spawn()
+        };
+        for child in all.iter().enumerate().map(start).collect::<Result<Vec<_>>>()? {
+            child.wait()?.success()?;
+        }
+        Ok(())
+    };
+    at_once(&|_| vec!["pull".to_owned(), "-q".to_owned(), given.to_owned()])?;
+    at_once(&|number| vec!["tag".to_owned(), given.to_owned(), own(number)])?;
+    at_once(&|number| vec!["push".to_owned(), "-q".to_owned(), own(number)])?;
+    let listed = served.store.ok(&["images", "--format", "{{.Repository}}"])?;
+    assert_eq!(listed.lines().filter(|line| line.contains("/student")).count(), 20, "{listed}");
+    assert_eq!(served.store.names("tmp")?, [""; 0]);
+    check(host, &served.store)?;
+    served.stop()
 }
 
 fn full_disk(host: &Host) -> Outcome {

@@ -155,6 +155,13 @@ fn resumed(host: &Host) -> Outcome {
     );
     ask(&served, &path, "range: bytes=1200000-\r\n", b"")?.expect(416, "")?;
     ask(&served, &format!("GET {place}"), "", b"")?.expect(404, "BLOB_UPLOAD_UNKNOWN")?;
+    // One that nobody wants any more.
+    let begun = ask(&served, "POST /v2/a/b/blobs/uploads/", "", b"")?.expect(202, "")?;
+    let place = begun.header("location");
+    ask(&served, &format!("PATCH {place}"), "", b"plank")?.expect(202, "")?;
+    ask(&served, &format!("DELETE {place}"), "", b"")?.expect(204, "")?;
+    ask(&served, &format!("DELETE {place}"), "", b"")?.expect(404, "BLOB_UPLOAD_UNKNOWN")?;
+    assert_eq!(served.store.names("tmp")?, [""; 0]);
     served.stop()
 }
 

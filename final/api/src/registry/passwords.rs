@@ -36,7 +36,7 @@ struct Known {
     right: BTreeMap<String, Digest>,
 }
 
-/// Of no password: to try one costs the same for a name that nobody has.
+/// Of no password: to try one costs the same for a name that nobody has. Where the file has others, theirs cost what is usual in it.
 const NOBODY: &str = "$2y$05$abcdefghijklmnopqrstuuDqT0iVnGUXG8ETx27V.HJTjtKHTEuRW";
 
 impl Passwords {
@@ -49,7 +49,7 @@ impl Passwords {
     pub(super) async fn check(&self, header: Option<&HeaderValue>) -> Result<(), Refusal> {
         let (name, password) = header.and_then(basic).ok_or_else(Refusal::unauthorized)?;
         let digest = Digest::of(format!("{name}:{password}").as_bytes());
-        let (hash, is_known) = {
+        let ((hash, is_somebody), is_known) = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             // A file that cannot be read now lets nobody in whom it did not name before.
             if stamp(&self.path).is_ok_and(|now| now != known.stamp)
@@ -57,25 +57,36 @@ impl Passwords {
             {
                 *known = changed;
             }
-            let hash = known.hashes.get(&name).cloned();
-            (hash, known.right.get(&name) == Some(&digest))
+            (known.hash(&name), known.right.get(&name).is_some_and(|right| is_same(right, &digest)))
         };
-        if is_known && hash.is_some() {
+        if is_known && is_somebody {
             return Ok(());
         }
         let _turn = self.tries.acquire().await.map_err(|_| Refusal::unauthorized())?;
         let known = Arc::clone(&self.known);
         let verified = tokio::task::spawn_blocking(move || {
-            let tried = hash.as_deref().unwrap_or(NOBODY);
-            let right = bcrypt::verify(password, tried).unwrap_or(false) && hash.is_some();
+            let right = bcrypt::verify(password, &hash).unwrap_or(false) && is_somebody;
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if right && known.hashes.get(&name) == hash.as_ref() {
+            if right && known.hashes.get(&name) == Some(&hash) {
                 known.right.insert(name, digest);
             }
             right
         });
         if verified.await.unwrap_or(false) { Ok(()) } else { Err(Refusal::unauthorized()) }
     }
+}
+
+impl Known {
+    /// The hash to try a name's password against, and whether it is that name's.
+    fn hash(&self, name: &str) -> (String, bool) {
+        let (own, other) = (self.hashes.get(name), self.hashes.values().next());
+        (own.or(other).map_or(NOBODY, String::as_str).to_owned(), own.is_some())
+    }
+}
+
+/// Compares all of both, for whoever measures how long it takes.
+fn is_same(a: &Digest, b: &Digest) -> bool {
+    a.hex().bytes().zip(b.hex().bytes()).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }
 
 /// `Basic BASE64(NAME:PASSWORD)`
@@ -113,4 +124,25 @@ fn read(path: &Path) -> io::Result<Known> {
         };
     }
     Ok(Known { stamp, hashes, right: BTreeMap::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_has_costs_what_the_others_cost() {
+        let mut known = Known::default();
+        assert_eq!(known.hash("me"), (NOBODY.to_owned(), false));
+        known.hashes.insert("me".to_owned(), "$2y$12$x".to_owned());
+        assert_eq!(known.hash("me"), ("$2y$12$x".to_owned(), true));
+        assert_eq!(known.hash("you"), ("$2y$12$x".to_owned(), false));
+    }
+
+    #[test]
+    fn digests_are_compared_to_their_ends() {
+        assert!(
+            is_same(&Digest::of(b"a"), &Digest::of(b"a")) && !is_same(&Digest::of(b"a"), &Digest::of(b"b"))
+        );
+    }
 }

@@ -136,8 +136,12 @@ impl Registry {
     /// Lets go of what nobody has asked for in `patience`: the store may be swept again. To be called now and then.
     pub fn rest(&self, patience: Duration) {
         let mut pushing = lock(&self.pushing);
+        // What nobody goes on with ends, whatever else is going on.
+        pushing
+            .uploads
+            .retain(|_, upload| upload.idle_since().is_none_or(|since| since.elapsed() < patience));
         // Somebody is writing it at this moment.
-        if pushing.uploads.values().any(|upload| Arc::strong_count(upload) > 1) {
+        if pushing.uploads.values().any(|upload| upload.idle_since().is_none()) {
             pushing.last = Some(Instant::now());
         }
         if pushing.last.is_some_and(|last| last.elapsed() >= patience) {
@@ -174,6 +178,29 @@ mod tests {
         prune();
         assert!(matches!(registry.blob_size(&digest), Err(Error::BlobUnknown(_))));
         assert!(!store.blobs.has(&digest));
+    }
+
+    #[test]
+    fn uploads_that_nobody_ends_are_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let registry = Registry::new(store.clone(), "localhost:5000").unwrap();
+        let files = || std::fs::read_dir(&store.unfinished).unwrap().count();
+        let (first, held) =
+            (registry.begin_upload().unwrap().id().to_owned(), registry.begin_upload().unwrap());
+        let mut last = String::new();
+        for _ in 0..300 {
+            last = registry.begin_upload().unwrap().id().to_owned();
+        }
+        assert_eq!(files(), 256);
+        assert!(matches!(registry.upload(&first), Err(Error::UploadUnknown(_))));
+        registry.upload(&last).unwrap();
+        // While one is written the others may end.
+        held.append(None, [b"plank"].into_iter()).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        registry.rest(Duration::from_millis(20));
+        assert_eq!(files(), 1);
+        assert_eq!(registry.upload(held.id()).unwrap().size().unwrap(), 5);
     }
 
     #[test]

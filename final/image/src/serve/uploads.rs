@@ -12,6 +12,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use step::step;
 use tempfile::{NamedTempFile, TempPath};
@@ -24,6 +25,9 @@ use crate::digest::Digesting;
 /// The most that one blob may have.
 pub const LARGEST_BLOB: u64 = 32 << 30;
 
+/// The most that are unfinished at the same time: each is an open file.
+const MOST: usize = 256;
+
 const PREFIX: &str = "upload-";
 
 /// A blob that is being written; nobody sees it before it is finished, and dropped it is gone.
@@ -32,9 +36,21 @@ pub struct Upload {
     /// None when it has ended.
     file: Mutex<Option<Digesting<NamedTempFile>>>,
     id: String,
+    /// When somebody last asked for it, or ended to write it.
+    asked: Mutex<Instant>,
 }
 
 impl Upload {
+    fn new(file: Digesting<NamedTempFile>, id: &str) -> Arc<Self> {
+        let (file, asked) = (Mutex::new(Some(file)), Mutex::new(Instant::now()));
+        Arc::new(Self { file, id: id.to_owned(), asked })
+    }
+
+    /// Since when nobody has asked for it; none while somebody writes it.
+    pub(super) fn idle_since(self: &Arc<Self>) -> Option<Instant> {
+        (Arc::strong_count(self) == 1).then(|| *lock(&self.asked))
+    }
+
     /// What the specification calls its reference.
     pub fn id(&self) -> &str {
         &self.id
@@ -71,6 +87,7 @@ impl Upload {
                 crate::Error::io(path)(error)
             })?;
         }
+        *lock(&self.asked) = Instant::now();
         Ok(file.size())
     }
 
@@ -80,12 +97,19 @@ impl Upload {
 }
 
 impl Registry {
-    /// Begins an upload.
+    /// Begins an upload. Where there are too many, the one for which nobody has asked for longest ends.
     ///
     /// # Errors
     /// [`Error::Store`] where no file can be made.
     pub fn begin_upload(&self) -> Result<Arc<Upload>, Error> {
         let mut pushing = self.hold_still()?;
+        if pushing.uploads.len() >= MOST {
+            let idle = pushing.uploads.iter().filter_map(|(id, upload)| Some((upload.idle_since()?, id)));
+            let oldest = idle.min().map(|(_, id)| id.clone());
+            if let Some(id) = oldest {
+                pushing.uploads.remove(&id);
+            }
+        }
         let folder = &self.store.unfinished;
         let file = step(
             "open",
@@ -96,7 +120,7 @@ impl Registry {
         .map_err(crate::Error::from)?;
         let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let id = name.trim_start_matches(PREFIX).to_owned();
-        let upload = Arc::new(Upload { file: Mutex::new(Some(Digesting::new(file))), id: id.clone() });
+        let upload = Upload::new(Digesting::new(file), &id);
         pushing.uploads.insert(id, Arc::clone(&upload));
         Ok(upload)
     }
@@ -108,6 +132,7 @@ impl Registry {
     pub fn upload(&self, id: &str) -> Result<Arc<Upload>, Error> {
         let mut pushing = self.hold_still()?;
         if let Some(upload) = pushing.uploads.get(id) {
+            *lock(&upload.asked) = Instant::now();
             return Ok(Arc::clone(upload));
         }
         let unknown = || Error::UploadUnknown(id.to_owned());
@@ -122,7 +147,7 @@ impl Registry {
         let name = TempPath::try_from_path(&path).map_err(crate::Error::io(&path))?;
         let mut file = Digesting::new(NamedTempFile::from_parts(left, name));
         io::copy(&mut file, &mut io::sink()).map_err(crate::Error::io(&path))?;
-        let upload = Arc::new(Upload { file: Mutex::new(Some(file)), id: id.to_owned() });
+        let upload = Upload::new(file, id);
         pushing.uploads.insert(id.to_owned(), Arc::clone(&upload));
         Ok(upload)
     }
