@@ -7,6 +7,7 @@ mod hostile;
 mod hostile_disk;
 mod hostile_layers;
 mod hostile_registry;
+mod logins;
 mod pulls;
 mod pushes;
 mod registries;
@@ -65,6 +66,7 @@ pub(crate) fn tests() -> Vec<Test> {
     .chain(serve::tests())
     .chain(serve_http::tests())
     .chain(pulls::tests())
+    .chain(logins::tests())
     .chain(pushes::tests())
     .collect()
 }

@@ -82,6 +82,8 @@ impl Progress for Bars {
         let bar = self.bar(layer, size);
         bar.set_style(style("{prefix}: [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec}"));
         bar.set_length(size);
+        // Perhaps it begins again, from elsewhere.
+        bar.set_position(0);
     }
 
     fn advance(&self, layer: &Digest, bytes: u64) {

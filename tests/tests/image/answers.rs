@@ -159,14 +159,24 @@ fn resume(host: &Host) -> Outcome {
 
 fn mirror(host: &Host) -> Outcome {
     let shelf = Shelf::new(host)?;
+    let spoilt = shelf.clone();
     let fake = Fake::start("127.0.0.1", move |request| shelf.answer(request))?;
     let bad = Fake::start("127.0.0.1", |_| Reply::new(404, ""))?;
+    // One that has the manifest, and of the layer other bytes.
+    let half = Fake::start("127.0.0.1", move |request| {
+        let mut reply = spoilt.answer(request);
+        if request.path == spoilt.layer {
+            reply.body.reverse();
+        }
+        reply
+    })?;
     let client = Client::new(host)?;
-    let settings =
-        format!("[mirrors]\n\"far.invalid:1\" = [\"http://{}\", \"http://{}\"]", bad.address, fake.address);
-    client.settings(&settings)?;
+    let mirrors = [&bad, &half, &fake].map(|mirror| format!("http://{}", mirror.address));
+    client.settings(&format!("[mirrors]\n\"far.invalid:1\" = {mirrors:?}"))?;
     let said = client.ok(&["pull", "far.invalid:1/a/b:v1"])?;
-    assert!(said.contains(&format!("the mirror http://{} is passed over", bad.address)), "{said}");
+    for mirror in &mirrors[..2] {
+        assert!(said.contains(&format!("the mirror {mirror} is passed over")), "{said}");
+    }
     assert!(client.ok(&["images"])?.contains("far.invalid:1/a/b"));
     Ok(())
 }

@@ -11,6 +11,9 @@ use super::Result;
 /// So much of a body is kept.
 const KEPT: u64 = 4096;
 
+/// What a connection begins with that is to be encrypted.
+const TLS: u8 = 0x16;
+
 /// What was asked.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -93,7 +96,13 @@ impl Fake {
 }
 
 fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) -> Result<()> {
+    // A head is written in pieces, and none waits for the other to be acknowledged.
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
+    if reader.fill_buf()?.first() == Some(&TLS) {
+        let mut out = stream;
+        return Ok(out.write_all(b"HTTP/1.1 400 no TLS here\r\n\r\n")?);
+    }
     while let Some(request) = read(&mut reader)? {
         if let Ok(mut log) = log.lock() {
             log.push(request.clone());

@@ -1,7 +1,5 @@
 //! Registries that lie where the other tests do not: configs, indexes, what is known already; bodies without end; other hosts.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use tests::{Host, Need, Outcome, Test};
 
@@ -17,6 +15,7 @@ pub(super) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
     vec![
         test("hostile::a_registry_whose_documents_lie_is_refused", FAKE, lies),
+        test("hostile::an_index_that_contains_itself_is_refused", FAKE, itself),
         test("hostile::what_is_known_already_is_compared", FAKE, known),
         test("hostile::bodies_without_end_are_not_read", FAKE, endless),
         test("hostile::a_body_that_stops_is_given_up", LONG, stalled),
@@ -114,8 +113,16 @@ fn lies(host: &Host) -> Outcome {
         let fake = serve(&pieces, &pieces.entry, honest())?;
         pull(&scene, what, &fake, &[words])?;
     }
-    // An index that contains itself: no digest allows it, but a registry may answer so.
-    let mut pieces = whole.clone();
+    // And the same without a lie.
+    let fake = serve(&whole, &whole.entry, honest())?;
+    scene.client.ok(&["pull", &format!("{}/a/b:v1", fake.address)])?;
+    Ok(())
+}
+
+/// An index that contains itself: no digest allows it, but a registry may answer so.
+fn itself(host: &Host) -> Outcome {
+    let scene = Scene::new(host)?;
+    let mut pieces = Pieces::new(host, Tar::new().file("evil", "evil").end())?;
     index(&mut pieces, host)?;
     let bytes = pieces.named(&pieces.entry.clone()).clone();
     let itself: Change = Box::new(move |request, reply| {
@@ -128,9 +135,6 @@ fn lies(host: &Host) -> Outcome {
     let fake = serve(&pieces, &pieces.entry, itself)?;
     pull(&scene, "an index that contains itself", &fake, &["digest"])?;
     assert!(fake.asked("GET", "/v2/a/b/manifests/").len() <= 2);
-    // And the same without a lie.
-    let fake = serve(&whole, &whole.entry, honest())?;
-    scene.client.ok(&["pull", &format!("{}/a/b:v1", fake.address)])?;
     Ok(())
 }
 
@@ -213,9 +217,21 @@ fn stalled(host: &Host) -> Outcome {
 
 fn asked(host: &Host) -> Outcome {
     let scene = Scene::new(host)?;
-    let pieces = Arc::new(Pieces::new(host, Tar::new().file("evil", "evil").end())?);
-    let elsewhere =
-        Fake::start("127.0.0.2", |_| Reply::new(401, "").header("www-authenticate", "Basic realm=mine"))?;
+    let pieces = Pieces::new(host, Tar::new().file("evil", "evil").end())?;
+    for scheme in ["Basic", "Bearer"] {
+        asked_by(&scene, &pieces, scheme)?;
+    }
+    Ok(())
+}
+
+fn asked_by(scene: &Scene<'_>, pieces: &Pieces, scheme: &'static str) -> Outcome {
+    let elsewhere = Fake::start("127.0.0.2", move |request| {
+        if request.path.starts_with("/token") {
+            return Reply::new(200, r#"{"token":"t"}"#);
+        }
+        let here = request.header("host").unwrap_or_default();
+        Reply::new(401, "").header("www-authenticate", format!("{scheme} realm=\"http://{here}/token\""))
+    })?;
     let there = elsewhere.address.clone();
     let change: Change = Box::new(move |request, reply| match request.header("authorization") {
         None => Reply::new(401, "").header("www-authenticate", "Basic realm=class"),
@@ -224,9 +240,9 @@ fn asked(host: &Host) -> Outcome {
         }
         Some(_) => reply,
     });
-    let fake = serve(&pieces, &pieces.entry, change)?;
+    let fake = serve(pieces, &pieces.entry, change)?;
     scene.client.input(&["login", "-u", "me", "--password-stdin", &fake.address], "secret")?.success()?;
-    pull(&scene, "a redirect to who asks", &fake, &["does not let"])?;
+    pull(scene, "a redirect to who asks", &fake, &["does not let"])?;
     let heard = elsewhere.asked("GET", "/");
     assert!(
         !heard.is_empty() && heard.iter().all(|request| request.header("authorization").is_none()),

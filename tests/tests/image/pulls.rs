@@ -121,7 +121,16 @@ fn proxy(host: &Host) -> Outcome {
     assert!(asked > 0);
     assert_eq!(pull("far.invalid:5000/a/b:v1", ".invalid")?.code, 1);
     assert_eq!(proxy.asked("CONNECT", "").len(), asked, "NO_PROXY names it");
-    // As with Docker, what is on this machine needs nobody between.
+    // As with Docker, networks can be named,
+    far(host)?;
+    client.settings("insecure-registries = [\"192.0.2.0/24\"]")?;
+    let near = {
+        let shelf = shelf.clone();
+        Fake::start(FAR, move |request| shelf.answer(request))?
+    };
+    pull(&format!("{}/a/b:v1", near.address), "localhost, 192.0.2.0/24")?.success()?;
+    assert_eq!(proxy.asked("CONNECT", "").len(), asked, "NO_PROXY names its network");
+    // and what is on this machine needs nobody between.
     pull(&format!("{}/a/b:v1", here.address), "")?.success()?;
     assert_eq!(proxy.asked("GET", "").len(), 0);
     Ok(())
@@ -187,8 +196,11 @@ fn identity(host: &Host) -> Outcome {
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755))?;
     fs::create_dir_all(client.home.join(".docker"))?;
     let file = client.home.join(".docker/config.json");
-    let text = json!({"credHelpers": {fake.address.clone(): "class"}}).to_string();
-    fs::write(&file, &text)?;
+    // Somebody logged in before there was a helper.
+    let (old, other) = (json!({"auth": "bWU6b2xk"}), json!({"auth": "eDp5"}));
+    let auths = json!({fake.address.clone(): old, "other.example": other});
+    let text = json!({"credHelpers": {fake.address.clone(): "class"}, "auths": auths});
+    fs::write(&file, text.to_string())?;
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
     let call = |args: &[&str], input: &str| {
         let command = host.cmd("sampan", client.store.args(args)).env("HOME", &client.home);
@@ -199,7 +211,9 @@ fn identity(host: &Host) -> Outcome {
     assert!(output.stdout.contains("Login Succeeded") && !output.stderr.contains("WARNING"), "{output}");
     let kept = fs::read_to_string(programs.join("kept"))?;
     assert!(kept.contains("lasting") && kept.contains("<token>") && !kept.contains("secret"), "{kept}");
-    assert_eq!(fs::read_to_string(&file)?, text, "the file has nothing of it");
+    let text = json!({"credHelpers": {fake.address.clone(): "class"}, "auths": {"other.example": other}});
+    let now: serde_json::Value = serde_json::from_slice(&fs::read(&file)?)?;
+    assert_eq!(now, text, "the file has nothing of it, and all that is others'");
     call(&["pull", &format!("{}/a/b:v1", fake.address)], "")?.success()?;
     let asked = fake.asked("POST", "/token");
     assert!(asked[0].body.contains("grant_type=refresh_token"), "{asked:?}");

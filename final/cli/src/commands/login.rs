@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use sampan_image::registry::{Credentials, Login as Who};
 
 const DOCKER: &str = "docker.io";
+const CTRL_C: u8 = 3;
 
 /// Log in to a registry
 #[derive(Args)]
@@ -112,7 +113,8 @@ fn ask(prompt: &str) -> anyhow::Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// The same while the terminal shows nothing of what is typed.
+/// The same for a password, while the terminal shows nothing of what is typed. Ctrl-C ends the line meanwhile, and not us: whoever
+/// gives up has a terminal that shows again what is typed.
 fn ask_unseen(prompt: &str) -> anyhow::Result<String> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
@@ -120,12 +122,35 @@ fn ask_unseen(prompt: &str) -> anyhow::Result<String> {
     }
     let before = tcgetattr(&stdin).context("cannot ask the terminal for its mode")?;
     let mut unseen = before.clone();
-    unseen.local_modes.remove(LocalModes::ECHO);
+    unseen.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    unseen.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
     tcsetattr(&stdin, OptionalActions::Now, &unseen)
         .context("cannot keep the terminal from showing the password")?;
-    let answer = ask(prompt);
+    eprint!("{prompt}");
+    let typed = line();
     tcsetattr(&stdin, OptionalActions::Now, &before)
         .context("cannot set the terminal back: run `stty echo`")?;
     eprintln!();
-    answer
+    let typed = typed?;
+    if typed.contains(&CTRL_C) {
+        bail!("given up");
+    }
+    String::from_utf8(typed).context("the password is not UTF-8")
+}
+
+/// What is typed up to the end of the line, or Ctrl-C.
+fn line() -> io::Result<Vec<u8>> {
+    let (mut stdin, mut typed) = (io::stdin().lock(), Vec::new());
+    loop {
+        let piece = stdin.fill_buf()?;
+        let count = piece.len();
+        typed.extend_from_slice(piece);
+        stdin.consume(count);
+        if let Some(line) = typed.strip_suffix(b"\n") {
+            return Ok(line.to_vec());
+        }
+        if count == 0 || typed.contains(&CTRL_C) {
+            return Ok(typed);
+        }
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -127,6 +127,10 @@ impl Credentials {
             };
             let about = json!({"ServerURL": key(domain), "Username": login.user(), "Secret": secret});
             run(&helper, "store", &about.to_string())?;
+            // What was kept before there was a helper is not left lying about.
+            if drop_from(&mut file, domain) {
+                self.write(&file)?;
+            }
             return Ok(true);
         }
         let entry = match login {
@@ -135,9 +139,9 @@ impl Credentials {
             }
             Login::Identity(token) => json!({"auth": "", "identitytoken": token}),
         };
+        drop_from(&mut file, domain);
         let auths = file.entry("auths").or_insert_with(|| Value::Object(Map::new()));
         if let Some(auths) = auths.as_object_mut() {
-            auths.retain(|key, _| domain_of(key) != domain);
             auths.insert(key(domain).to_owned(), entry);
         }
         self.write(&file)?;
@@ -150,17 +154,17 @@ impl Credentials {
     /// As for [`Credentials::keep`].
     pub fn forget(&self, domain: &str) -> Result<bool, Error> {
         let mut file = self.read()?;
-        if let Some(helper) = helper(&file, domain) {
-            return Ok(ask(&helper, domain)?.is_some() && run(&helper, "erase", key(domain)).is_ok());
-        }
-        let Some(auths) = file.get_mut("auths").and_then(Value::as_object_mut) else { return Ok(false) };
-        let before = auths.len();
-        auths.retain(|key, _| domain_of(key) != domain);
-        let found = auths.len() < before;
+        let found = drop_from(&mut file, domain);
         if found {
             self.write(&file)?;
         }
-        Ok(found)
+        match helper(&file, domain) {
+            Some(helper) if ask(&helper, domain)?.is_some() => {
+                run(&helper, "erase", key(domain))?;
+                Ok(true)
+            }
+            _ => Ok(found),
+        }
     }
 
     fn read(&self) -> Result<Map<String, Value>, Error> {
@@ -172,19 +176,26 @@ impl Credentials {
         }
     }
 
-    /// Writes it beside itself and renames it: a login that is interrupted loses no other.
+    /// Writes it beside itself and renames it: a login that is interrupted loses no other. It stays where a link leads, and its
+    /// owner's, who may be another where we are root.
     fn write(&self, file: &Map<String, Value>) -> Result<(), Error> {
         let path = self
             .path
             .as_deref()
             .ok_or_else(|| Error::settings("~/.docker/config.json", "HOME is not set"))?;
+        let linked = fs::canonicalize(path);
+        let path = linked.as_deref().unwrap_or(path);
         let folder = path.parent().unwrap_or(Path::new("/"));
         let text = serde_json::to_string_pretty(file).map_err(|error| Error::settings(path, error))?;
         let write = || {
-            fs::create_dir_all(folder)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             let mut new =
                 tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
             writeln!(new, "{text}")?;
+            let owner = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
+            if nix::unistd::geteuid().is_root() {
+                fchown(new.as_file(), Some(owner.uid()), Some(owner.gid()))?;
+            }
             new.as_file().sync_all()?;
             new.persist(path).map(drop).map_err(|error| error.error)
         };
@@ -200,6 +211,14 @@ impl Credentials {
 
 fn text<'a>(entry: &'a Value, name: &str) -> Option<&'a str> {
     entry.get(name)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// Takes a domain's entries out; whether there were any.
+fn drop_from(file: &mut Map<String, Value>, domain: &str) -> bool {
+    let Some(auths) = file.get_mut("auths").and_then(Value::as_object_mut) else { return false };
+    let before = auths.len();
+    auths.retain(|key, _| domain_of(key) != domain);
+    auths.len() < before
 }
 
 /// The key of a domain in the file.
@@ -292,6 +311,26 @@ mod tests {
         let text: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
         assert_eq!(text, json!({"auths":{"b:5000":{"auth":"bWU6cA=="}},"psFormat":"x"}));
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_file_stays_where_it_is_and_its_owners() {
+        let (folder, credentials) = file(r#"{"auths":{}}"#);
+        let (path, link) = (credentials.path().unwrap(), folder.path().join("link.json"));
+        std::os::unix::fs::symlink(path, &link).unwrap();
+        let is_root = nix::unistd::geteuid().is_root();
+        let owner = if is_root { 12345 } else { fs::metadata(path).unwrap().uid() };
+        std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+        Credentials { path: Some(link.clone()) }.keep("a", &password("me", "p")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(credentials.find("a").unwrap(), Some(password("me", "p")));
+        assert_eq!(fs::metadata(path).unwrap().uid(), owner);
+        credentials.keep("a", &Login::Identity("t".to_owned())).unwrap();
+        assert_eq!(credentials.find("a").unwrap(), Some(Login::Identity("t".to_owned())));
+        // A folder that is made for it is closed to others.
+        let path = folder.path().join(".docker/config.json");
+        Credentials { path: Some(path.clone()) }.keep("a", &password("me", "p")).unwrap();
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -102,10 +102,10 @@ impl Read for Shared {
     }
 }
 
-/// The connections to one host, through the proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`) unless it is this machine.
-pub(super) fn agent(tls: TlsConfig, is_here: bool) -> Agent {
+/// The connections to one host, through the proxy of the environment (`HTTPS_PROXY`) or directly.
+pub(super) fn agent(tls: TlsConfig, is_direct: bool) -> Agent {
     let config = Agent::config_builder()
-        .proxy(if is_here { None } else { Proxy::try_from_env() })
+        .proxy(if is_direct { None } else { Proxy::try_from_env() })
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -237,9 +237,10 @@ pub(super) fn same_place(a: &Uri, b: &Uri) -> bool {
     a.scheme() == b.scheme() && a.host() == b.host() && port(a) == port(b)
 }
 
-/// The host and port, as a message names them.
+/// The host and port, without a name before `@`: what is believed of `10.0.0.1:x@evil.example` is what is believed of the latter.
 pub(super) fn host(uri: &Uri) -> &str {
-    uri.authority().map_or("the registry", |authority| authority.as_str())
+    let authority = uri.authority().map_or("the registry", |authority| authority.as_str());
+    authority.rsplit('@').next().unwrap_or(authority)
 }
 
 /// A `Location`, which may leave out what stays the same.
@@ -372,6 +373,7 @@ mod tests {
     fn a_secret_is_for_one_scheme_host_and_port() {
         let place = uri("https://r.example/v2/");
         assert!(same_place(&place, &uri("https://r.example:443/x")));
+        assert_eq!(host(&uri("https://10.0.0.1:x@s.example:5/")), "s.example:5");
         for other in
             ["http://r.example/", "https://r.example:444/", "https://s.example/", "https://r.example.evil/"]
         {

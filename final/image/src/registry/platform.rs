@@ -67,11 +67,33 @@ impl Platform {
 
     /// Whether an entry of an index is for it.
     pub(crate) fn fits(&self, entry: &Descriptor) -> bool {
-        entry.platform().as_ref().is_some_and(|platform| {
-            platform.os().to_string() == self.os
-                && platform.architecture().to_string() == self.architecture
-                && self.variant.as_ref().is_none_or(|variant| platform.variant().as_ref() == Some(variant))
-        })
+        self.distance(entry).is_some()
+    }
+
+    /// How far an entry of an index is from it; none where it is for another kind of machine. A processor runs what was made for
+    /// those before it; where no variant is asked for, any is better than none.
+    pub(crate) fn distance(&self, entry: &Descriptor) -> Option<u32> {
+        let other = Self::of_entry(entry)?;
+        if (&other.os, &other.architecture) != (&self.os, &self.architecture) {
+            return None;
+        }
+        let (own, its) = (self.usual_variant(), other.usual_variant());
+        let number = |variant: &str| variant.strip_prefix('v').unwrap_or(variant).parse::<u32>().ok();
+        match number(own).zip(number(its)) {
+            _ if own == its => Some(0),
+            Some((own, its)) if its <= own => Some(own - its),
+            _ => self.variant.is_none().then_some(u32::MAX),
+        }
+    }
+
+    /// The variant, or what is meant where none is told.
+    fn usual_variant(&self) -> &str {
+        match (self.architecture.as_str(), self.variant.as_deref().unwrap_or_default()) {
+            ("arm64", "") => "v8",
+            ("arm", "") => "v7",
+            ("amd64", "") => "v1",
+            (_, variant) => variant,
+        }
     }
 
     /// Whether an image's config says that it is for it; a variant that the config leaves open fits.
@@ -110,6 +132,43 @@ mod tests {
         }
         for text in ["", "linux", "linux/", "linux/arm64/v8/x", "/amd64", "linux/arm64/"] {
             text.parse::<Platform>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn of_several_variants_the_best_that_runs_is_taken() {
+        let entry = |text: &str| -> Descriptor {
+            let mut parts = text.split('/');
+            let (architecture, variant) = (parts.next(), parts.next());
+            let mut platform = serde_json::json!({"os": "linux", "architecture": architecture});
+            if let Some(variant) = variant {
+                platform["variant"] = variant.into();
+            }
+            let digest = format!("sha256:{}", "0".repeat(64));
+            serde_json::from_value(serde_json::json!({
+                "mediaType": "x/y", "digest": digest, "size": 1, "platform": platform,
+            }))
+            .unwrap()
+        };
+        for (wanted, entries, expected) in [
+            ("linux/amd64", &["amd64/v3", "amd64"][..], Some("amd64")),
+            ("linux/amd64/v3", &["amd64", "amd64/v2", "amd64/v4"], Some("amd64/v2")),
+            ("linux/arm64", &["arm/v7", "arm64/v8"], Some("arm64/v8")),
+            ("linux/arm64/v8", &["amd64", "arm64"], Some("arm64")),
+            ("linux/arm/v7", &["arm/v5", "arm/v6", "arm64/v8"], Some("arm/v6")),
+            ("linux/arm", &["arm/v6", "arm/v7"], Some("arm/v7")),
+            ("linux/arm/v6", &["arm/v7"], None),
+            ("linux/amd64", &["amd64/v3"], Some("amd64/v3")),
+            ("linux/mips64le/r6", &["mips64le"], None),
+        ] {
+            let platform: Platform = wanted.parse().unwrap();
+            let entries: Vec<_> = entries.iter().map(|text| (entry(text), *text)).collect();
+            let found = entries.iter().filter_map(|(entry, text)| Some((platform.distance(entry)?, *text)));
+            assert_eq!(
+                found.min_by_key(|(distance, _)| *distance).map(|(_, text)| text),
+                expected,
+                "{wanted}"
+            );
         }
     }
 }

@@ -61,16 +61,37 @@ impl Store {
         let reference = pull.reference;
         let asked = reference.digest().map(Digest::to_string);
         let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
-        let (repository, top) = first_to_answer(registries, reference, asked, progress)?;
-        progress.note(&format!("{asked}: Pulling from {}", reference.path()));
+        let mut places = registries.places(reference).into_iter();
+        loop {
+            let (repository, top) = first_to_answer(registries, reference, asked, &mut places, progress)?;
+            progress.note(&format!("{asked}: Pulling from {}", reference.path()));
+            let place = &repository.session.base;
+            match self.pull_from(&repository, top, pull, progress) {
+                // It may have the manifest, and lack or spoil what that names. The disk would be the same with another.
+                Err(error) if is_mirror(registries, reference, place) && !is_ours(&error) => {
+                    progress.note(&passed_over(place, &error));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn pull_from(
+        &self,
+        repository: &Repository<'_>,
+        top: Document,
+        pull: &Pull<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, Error> {
+        let reference = pull.reference;
         let pulled_as = top.digest.clone();
         let platform = pull.platform.cloned().unwrap_or_default();
-        let document = choose(&repository, top, reference, &platform)?;
+        let document = choose(repository, top, reference, &platform)?;
         // An index says what each of its images is for, and is believed.
         let chosen = document.digest != pulled_as;
-        let manifest: ImageManifest = parse(&repository, &document, "manifest")?;
+        let manifest: ImageManifest = parse(repository, &document, "manifest")?;
         let pin = Arc::new(self.pin()?);
-        let config = fetch_config(self, &repository, &manifest)?;
+        let config = fetch_config(self, repository, &manifest)?;
         if !chosen && !platform.fits_config(&config) {
             let has = Platform::of_config(&config);
             if pull.platform.is_some() {
@@ -78,8 +99,8 @@ impl Store {
             }
             progress.note(&format!("{reference} is for {has}, and this machine is {platform}"));
         }
-        let layers = pairs(&repository, &manifest, &config)?;
-        self.fetch_layers(&repository, &layers, &pin, progress)?;
+        let layers = pairs(repository, &manifest, &config)?;
+        self.fetch_layers(repository, &layers, &pin, progress)?;
         let (digest, size) = self.blobs.put(&document.bytes)?;
         let mut entry = descriptor(media_type(&manifest), size, &digest);
         set_pulled(&mut entry, &pulled_as);
@@ -203,35 +224,49 @@ impl Store {
     }
 }
 
-/// The first of the registry's places that has the manifest: a mirror that has not, or is not there, is passed over.
+/// The next of the registry's places that has the manifest: a mirror that has not, or is not there, is passed over.
 fn first_to_answer<'a>(
     registries: &'a Registries,
     reference: &Reference,
     asked: &str,
+    places: &mut impl Iterator<Item = String>,
     progress: &dyn Progress,
 ) -> Result<(Repository<'a>, Document), Error> {
-    let own = registries.addresses(reference.domain());
     let mut last = None;
-    for place in registries.places(reference) {
+    for place in places {
+        let is_mirror = is_mirror(registries, reference, &place);
         // A mirror is somebody else, who is told no password but its own.
-        let domain = if own.contains(&place) { reference.domain() } else { domain_of(&place) };
+        let domain = if is_mirror { domain_of(&place) } else { reference.domain() };
         let login = registries.credentials().find(domain)?;
         let repository = Repository::at(registries, &place, reference, login, false)?;
         match repository.manifest(asked) {
             Ok(document) => return Ok((repository, document)),
             // An answer of the registry itself is final; no answer may mean that it speaks no TLS.
-            Err(error) if own.contains(&place) && !matches!(error, Error::Unreachable { .. }) => {
+            Err(error) if !is_mirror && !matches!(error, Error::Unreachable { .. }) => {
                 return Err(error);
             }
             Err(error) => {
-                if !own.contains(&place) {
-                    progress.note(&format!("the mirror {place} is passed over: {error}"));
+                if is_mirror {
+                    progress.note(&passed_over(&place, &error));
                 }
                 last = Some(error);
             }
         }
     }
     Err(last.unwrap_or_else(|| Error::answer(reference.domain(), "it has no address")))
+}
+
+fn is_mirror(registries: &Registries, reference: &Reference, place: &str) -> bool {
+    !registries.addresses(reference.domain()).iter().any(|own| own == place)
+}
+
+fn passed_over(mirror: &str, error: &Error) -> String {
+    format!("the mirror {mirror} is passed over: {error}")
+}
+
+/// Whether it is this machine that fails.
+fn is_ours(error: &Error) -> bool {
+    matches!(error, Error::Store(crate::Error::Step(_) | crate::Error::Io { .. }))
 }
 
 /// Of an index the manifest for the platform; never an index in an index.
@@ -245,8 +280,9 @@ fn choose(
         return Ok(top);
     }
     let index: ImageIndex = parse(repository, &top, "index")?;
-    let fits = |entry: &&Descriptor| !is_index(entry.media_type()) && platform.fits(entry);
-    let Some(entry) = index.manifests().iter().find(fits) else {
+    let images = index.manifests().iter().filter(|entry| !is_index(entry.media_type()));
+    let fitting = images.filter_map(|entry| Some((platform.distance(entry)?, entry)));
+    let Some((_, entry)) = fitting.min_by_key(|(distance, _)| *distance) else {
         let has = index.manifests().iter().filter_map(Platform::of_entry);
         return Err(no_platform(reference, platform, has));
     };

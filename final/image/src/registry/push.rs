@@ -4,7 +4,7 @@
 //!
 //! See spec.md of the OCI distribution specification, "Push".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -72,7 +72,7 @@ impl Store {
         &self,
         repository: &Repository<'_>,
         blobs: &[(Digest, u64)],
-        elsewhere: &[String],
+        elsewhere: &BTreeMap<Digest, BTreeSet<String>>,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
         let (stop, failed) = (AtomicBool::new(false), Mutex::new(None));
@@ -89,8 +89,10 @@ impl Store {
                 // Nobody listens any more: then nobody wants to know.
                 let advance = move |count| drop(teller.send((own.clone(), count)));
                 let path = self.blobs.path(digest);
-                let upload =
-                    Upload { repository, digest, size: *size, path, elsewhere, advance: Arc::new(advance) };
+                let (size, advance) = (*size, Arc::new(advance));
+                let elsewhere = elsewhere.get(digest).into_iter().flatten();
+                let elsewhere = elsewhere.map(String::as_str).collect();
+                let upload = Upload { repository, digest, size, path, elsewhere, advance };
                 match upload.run() {
                     Ok(Outcome::Exists) => progress.end(digest, "Layer already exists"),
                     Ok(Outcome::Mounted(from)) => progress.end(digest, &format!("Mounted from {from}")),
@@ -143,27 +145,25 @@ impl Store {
         }
     }
 
-    /// The other repositories of the same registry from which some of the image's layers came, or to which they went.
+    /// The other repositories of the same registry from which the image's layers came, or to which they went.
     fn repositories_with(
         &self,
         reference: &Reference,
         manifest: &ImageManifest,
-    ) -> Result<Vec<String>, Error> {
-        let own: BTreeSet<_> = manifest.layers().iter().map(|layer| layer.digest().to_string()).collect();
-        let mut found = BTreeSet::new();
+    ) -> Result<BTreeMap<Digest, BTreeSet<String>>, Error> {
+        let own: BTreeSet<_> = manifest.layers().iter().filter_map(digest_of).collect();
+        let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for entry in self.layout.index().map_err(Error::Store)?.manifests() {
             let Some(other) = reference_of(entry) else { continue };
             if other.domain() != reference.domain() || other.path() == reference.path() {
                 continue;
             }
-            let shares = document::<ImageManifest>(&self.blobs, entry, "manifest").is_ok_and(|manifest| {
-                manifest.layers().iter().any(|layer| own.contains(&layer.digest().to_string()))
-            });
-            if shares {
-                found.insert(other.path().to_owned());
+            let Ok(manifest) = document::<ImageManifest>(&self.blobs, entry, "manifest") else { continue };
+            for layer in manifest.layers().iter().filter_map(digest_of).filter(|layer| own.contains(layer)) {
+                found.entry(layer).or_default().insert(other.path().to_owned());
             }
         }
-        Ok(found.into_iter().collect())
+        Ok(found)
     }
 }
 

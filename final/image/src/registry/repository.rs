@@ -2,7 +2,8 @@
 //!
 //! See spec.md of the OCI distribution specification: "Pulling manifests", "Pulling blobs", "Content discovery".
 
-use std::io::Read as _;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use ureq::http::{Method, Response, Uri, header};
 use ureq::{Body, BodyReader};
@@ -103,18 +104,8 @@ impl<'a> Repository<'a> {
         let announced = text(&response, "docker-content-digest").map(str::to_owned);
         let media_type = text(&response, "content-type").unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let mut bytes = Vec::new();
-        let reader = response.body_mut().as_reader();
-        reader
-            .take(LARGEST_DOCUMENT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| Error::answer(self.host(), error))?;
-        if bytes.len() as u64 > LARGEST_DOCUMENT {
-            return Err(Error::answer(
-                self.host(),
-                format!("its {what} is longer than {LARGEST_DOCUMENT} bytes"),
-            ));
-        }
+        let bytes = read_all(response.body_mut().as_reader(), LARGEST_DOCUMENT, LONGEST)
+            .map_err(|error| Error::answer(self.host(), format!("its {what}: {error}")))?;
         let digest = Digest::of(&bytes);
         let asked: Option<Digest> = name.parse().ok();
         // An algorithm that we do not have is not checked; what names the content is always the digest that we computed.
@@ -185,7 +176,7 @@ pub(super) fn pages(
             return Err(session.refusal(&format!("the list of {field}"), &mut response));
         }
         let link = text(&response, "link").and_then(|link| link.split(['<', '>']).nth(1)).map(str::to_owned);
-        let bytes = response.body_mut().with_config().limit(LARGEST_DOCUMENT).read_to_vec();
+        let bytes = read_all(response.body_mut().as_reader(), LARGEST_DOCUMENT, LONGEST);
         let bytes = bytes.map_err(|error| Error::answer(session.host(), error))?;
         let value: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|error| Error::answer(session.host(), error))?;
@@ -196,7 +187,51 @@ pub(super) fn pages(
     Ok(found)
 }
 
+/// How long a document may take altogether: a byte now and then is not waited for until all have come.
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
+
+/// Reads a document to its end, so many bytes at most and for so long.
+pub(super) fn read_all(mut reader: impl Read, most: u64, longest: Duration) -> io::Result<Vec<u8>> {
+    let (begun, mut bytes, mut piece) = (Instant::now(), Vec::new(), vec![0; 16 << 10]);
+    loop {
+        let count = reader.read(&mut piece)?;
+        bytes.extend_from_slice(&piece[..count]);
+        if count == 0 {
+            return Ok(bytes);
+        }
+        if bytes.len() as u64 > most {
+            return Err(io::Error::other(format!("longer than {most} bytes")));
+        }
+        if begun.elapsed() > longest {
+            return Err(io::Error::other(format!("not complete after {} seconds", longest.as_secs())));
+        }
+    }
+}
+
 /// A header, if it is text.
 pub(super) fn text<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_has_an_end_in_bytes_and_in_time() {
+        let read = |bytes: &[u8]| read_all(bytes, 3, LONGEST);
+        assert_eq!(read(b"abc").unwrap(), b"abc");
+        assert!(read(b"abcd").unwrap_err().to_string().contains("longer than 3"));
+        /// A byte now and then, for ever.
+        struct Dripping;
+        impl Read for Dripping {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(Duration::from_millis(5));
+                buffer[0] = b' ';
+                Ok(1)
+            }
+        }
+        let error = read_all(Dripping, LARGEST_DOCUMENT, Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("not complete"), "{error}");
+    }
 }

@@ -19,6 +19,7 @@ use ureq::{Agent, Body};
 
 use super::challenge::{self, Challenge};
 use super::http::{self, Ask, encode, send};
+use super::repository::{LONGEST, read_all};
 use super::{Credentials, Error, Login, Settings, certificates, settings};
 use crate::Reference;
 
@@ -116,8 +117,8 @@ impl Registries {
         if let Some(agent) = agents.get(&(domain.to_owned(), verify)) {
             return Ok(agent.clone());
         }
-        let agent =
-            http::agent(certificates::config(&self.settings, domain, verify)?, settings::is_here(domain));
+        let is_direct = settings::is_here(domain) || settings::is_direct(domain);
+        let agent = http::agent(certificates::config(&self.settings, domain, verify)?, is_direct);
         agents.insert((domain.to_owned(), verify), agent.clone());
         Ok(agent)
     }
@@ -175,13 +176,19 @@ impl<'a> Session<'a> {
     pub(super) fn send(&self, mut ask: Ask, scopes: &[String]) -> Result<(Response<Body>, Uri), Error> {
         let key = scopes.join(" ");
         let uri: Uri = ask.url.parse().map_err(|_| Error::answer(&ask.url, "this is no address"))?;
+        if self.uri.scheme_str() == Some("https") && uri.scheme_str() != Some("https") {
+            let reason =
+                format!("it leads from an encrypted connection to an open one, {}", http::host(&uri));
+            return Err(Error::answer(self.host(), reason));
+        }
         // An upload may lie on another host, which is told nothing.
         let ours = http::same_place(&uri, &self.uri);
         let used = if ours { self.known(&key) } else { None };
         ask.authorization.clone_from(&used);
         let agents = |uri: &Uri| self.registries.agent(uri);
         let (response, from) = send(&agents, &ask)?;
-        if response.status() != 401 || !ours {
+        // Where a redirect led has nothing to ask for: it could name a token service of its own, and hear the password there.
+        if response.status() != 401 || !ours || !http::same_place(&from, &self.uri) {
             return Ok((response, from));
         }
         let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
@@ -266,7 +273,7 @@ impl<'a> Session<'a> {
         if !response.status().is_success() {
             return Err(self.refusal("the request for a token", &mut response));
         }
-        let text = response.body_mut().with_config().limit(LONGEST_TOKEN).read_to_vec();
+        let text = read_all(response.body_mut().as_reader(), LONGEST_TOKEN, LONGEST);
         let answer: Option<TokenAnswer> = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
         let none = || Error::answer(http::host(&uri), "there is no token in its answer");
         let answer = answer.ok_or_else(none)?;
@@ -280,7 +287,7 @@ impl<'a> Session<'a> {
     /// What an answer that is no success means.
     pub(super) fn refusal(&self, what: &str, response: &mut Response<Body>) -> Error {
         let status = response.status();
-        let bytes = response.body_mut().with_config().limit(LONGEST_ERROR).read_to_vec().unwrap_or_default();
+        let bytes = read_all(response.body_mut().as_reader(), LONGEST_ERROR, LONGEST).unwrap_or_default();
         let host = self.host().to_owned();
         let reason = words(&bytes)
             .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());

@@ -51,7 +51,8 @@ struct File {
 /// The keys of `File`.
 const KEYS: &[&str] = &["insecure-registries", "registry-mirrors", "mirrors"];
 /// Keys of the same file that other parts of the engine read, or may read.
-const OTHERS: &[&str] = &["bip", "data-root", "debug", "default-address-pools", "dns", "log-level", "mtu"];
+const OTHERS: &[&str] =
+    &["bip", "data-root", "debug", "default-address-pools", "dns", "log-level", "mtu", "unpack-ratio"];
 
 impl Settings {
     /// Reads the machine's and the user's file; one that is not there says nothing.
@@ -86,6 +87,13 @@ impl Settings {
 
     fn add(&mut self, text: &str) -> Result<(), String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        for entry in &file.insecure_registries {
+            if entry.contains('/') && network_of(entry).is_none() {
+                return Err(format!(
+                    "the insecure registry {entry:?} is none of HOST, HOST:PORT, ADDRESS/BITS"
+                ));
+            }
+        }
         self.insecure.extend(file.insecure_registries);
         self.unpack_ratio = file.unpack_ratio.or(self.unpack_ratio);
         let of_docker = ("docker.io".to_owned(), file.registry_mirrors);
@@ -173,17 +181,43 @@ fn host_of(domain: &str) -> &str {
     }
 }
 
+/// Whether the environment says that there is no proxy before a host.
+pub(crate) fn is_direct(domain: &str) -> bool {
+    let list = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok());
+    list.is_some_and(|list| leaves_out(&list, domain))
+}
+
+/// What `NO_PROXY` is as with Docker: names with all that is below them, addresses, networks, or `*`.
+fn leaves_out(list: &str, domain: &str) -> bool {
+    let host = host_of(domain);
+    let address: Option<IpAddr> = host.parse().ok();
+    list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
+        let name = entry.trim_start_matches('*').trim_start_matches('.');
+        entry == "*"
+            || entry == domain
+            || entry == host
+            || host.strip_suffix(name).is_some_and(|before| before.ends_with('.'))
+            || address.is_some_and(|address| covers(entry, address))
+    })
+}
+
+/// `ADDRESS/BITS`
+fn network_of(entry: &str) -> Option<(IpAddr, u32)> {
+    let (network, bits) = entry.split_once('/')?;
+    let (network, bits): (IpAddr, u32) = (network.parse().ok()?, bits.parse().ok()?);
+    (bits <= if network.is_ipv4() { 32 } else { 128 }).then_some((network, bits))
+}
+
 /// Whether an entry `ADDRESS/BITS` holds the address.
 fn covers(entry: &str, address: IpAddr) -> bool {
-    let Some((network, bits)) = entry.split_once('/') else { return false };
-    let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
+    let Some((network, bits)) = network_of(entry) else { return false };
     let number = |address: IpAddr| match address {
         IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
         IpAddr::V6(v6) => (u128::from(v6), 128),
     };
     let ((network, width), (address, own)) = (number(network), number(address));
     // Shifting by all of the bits would keep them: 0 bits cover everything.
-    width == own && bits <= width && (bits == 0 || (network ^ address) >> (128 - bits) == 0)
+    width == own && (bits == 0 || (network ^ address) >> (128 - bits) == 0)
 }
 
 #[cfg(test)]
@@ -226,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_slip_is_told_with_what_was_meant() {
-        assert_eq!(unknown("bip = \"10.0.0.1/16\"\n[mirrors]\n\"quay.io\" = []"), [""; 0]);
+        assert_eq!(unknown("bip = \"10.0.0.1/16\"\nunpack-ratio = 9\n[mirrors]\n\"quay.io\" = []"), [""; 0]);
         assert_eq!(
             unknown("insecure-registry = []\nfoo = 1"),
             [
@@ -241,5 +275,23 @@ mod tests {
     fn what_is_no_url_is_refused() {
         Settings::default().add("registry-mirrors = [\"m.example\"]").unwrap_err();
         Settings::default().add("insecure-registries = 5").unwrap_err();
+        for entry in ["http://r.example:5000", "r.example/a", "10.0.0.0/33", "::/129", "10.0.0.0/"] {
+            let error = Settings::default().add(&format!("insecure-registries = [{entry:?}]")).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{entry}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_left_out_by_name_by_network_or_always() {
+        let list = "a.example, .b.example,10.0.0.0/8, ::1,*.c.example";
+        for domain in
+            ["a.example:5000", "x.a.example", "x.b.example", "x.c.example", "10.1.2.3:5000", "[::1]:5000"]
+        {
+            assert!(leaves_out(list, domain), "{domain}");
+        }
+        for domain in ["aa.example", "example", "11.1.2.3", "b.examples"] {
+            assert!(!leaves_out(list, domain), "{domain}");
+        }
+        assert!(leaves_out("*", "x") && !leaves_out("", "x") && !leaves_out(",", "x."));
     }
 }

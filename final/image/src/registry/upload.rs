@@ -52,7 +52,7 @@ pub(super) struct Upload<'a> {
     /// Where its bytes are.
     pub(super) path: PathBuf,
     /// Repositories of the same registry that may have it.
-    pub(super) elsewhere: &'a [String],
+    pub(super) elsewhere: Vec<&'a str>,
     /// Hears of each piece of so many bytes.
     pub(super) advance: Arc<dyn Fn(u64) + Send + Sync>,
 }
@@ -109,14 +109,18 @@ impl Upload<'_> {
 
     /// Where to send it; or that it need not be sent.
     fn begin(&self) -> Result<(Uri, u64, Option<String>), Error> {
-        for from in self.elsewhere {
+        for &from in &self.elsewhere {
             let query =
                 format!("blobs/uploads/?mount={}&from={}", encode(&self.digest.to_string()), encode(from));
             let why = "another repository has the blob: the registry may take it from there";
             let ask = Ask::new(Method::POST, self.repository.url(&query), why).bytes(Vec::new());
-            let (response, uri) = self.repository.send_with(ask, from)?;
+            let (response, uri) = match self.repository.send_with(ask, from) {
+                // No token for that one; perhaps for ours.
+                Err(Error::Denied { .. }) => continue,
+                other => other?,
+            };
             match response.status().as_u16() {
-                201 => return Ok((uri, PIECE, Some(from.clone()))),
+                201 => return Ok((uri, PIECE, Some(from.to_owned()))),
                 202 => return Ok((self.location(&response, &uri)?, piece(&response), None)),
                 // It may not let us see the other one; that is no reason not to send.
                 _ => {}
