@@ -82,7 +82,10 @@ impl Inside {
             walked.push(part);
             open = match self.resolve(&walked) {
                 Err(Errno::NOENT) => {
-                    let make = || rustix::fs::mkdirat(&open, part, Mode::from(0o755));
+                    let mode = Mode::from(0o755);
+                    // Whatever the umask of whoever unpacks: the archive's users are to get in.
+                    let chmod = || rustix::fs::chmodat(&open, part, mode, AtFlags::empty());
+                    let make = || rustix::fs::mkdirat(&open, part, mode).and_then(|()| chmod());
                     match make() {
                         // A link that leads nowhere makes way.
                         Err(Errno::EXIST) => {

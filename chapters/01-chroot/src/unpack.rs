@@ -183,7 +183,7 @@ impl<R: Read> Work<R> {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let file = inside.file(path)?;
                 self.fill(file, entry, path)?;
-                self.unpacked.bytes += entry.size;
+                self.unpacked.bytes = self.unpacked.bytes.saturating_add(entry.size);
             }
             _ => return Err(refused(path, "is of a kind that no file system has")),
         }

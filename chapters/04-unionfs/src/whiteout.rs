@@ -20,8 +20,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags, fsetxattr,
-    mkdirat, mknodat, openat2, statat, utimensat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags, chmodat,
+    fsetxattr, mkdirat, mknodat, openat2, statat, utimensat,
 };
 use rustix::io::Errno;
 use step::{StepError, step};
@@ -194,6 +194,8 @@ fn folder_of(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, StepError> {
                 let next = open(&walked).or_else(|errno| match errno {
                     Errno::NOENT => {
                         mkdirat(&folder, part, Mode::from(0o755))?;
+                        // Whatever the umask of whoever unpacks.
+                        chmodat(&folder, part, Mode::from(0o755), AtFlags::empty())?;
                         open(&walked)
                     }
                     other => Err(other),
