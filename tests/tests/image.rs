@@ -2,6 +2,7 @@
 
 mod answers;
 mod commands;
+mod exports;
 mod fake;
 mod hostile;
 mod hostile_disk;
@@ -13,6 +14,7 @@ mod pushes;
 mod registries;
 mod serve;
 mod serve_http;
+mod together;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,6 +60,8 @@ pub(crate) fn tests() -> Vec<Test> {
     .into_iter()
     .chain(registries::tests())
     .chain(commands::tests())
+    .chain(exports::tests())
+    .chain(together::tests())
     .chain(hostile::tests())
     .chain(hostile_layers::tests())
     .chain(hostile_registry::tests())

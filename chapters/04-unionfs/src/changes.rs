@@ -16,7 +16,7 @@ use rustix::fs::{FileType, Stat};
 use step::StepError;
 
 use crate::Error;
-use crate::folder::{Folder, kind};
+use crate::folder::{Folder, is_gone, kind};
 use crate::merge::{Below, Lying, Merged};
 use crate::whiteout::{is_opaque, is_whiteout};
 
@@ -57,26 +57,35 @@ pub(crate) struct Found {
 /// # Errors
 /// The read that failed.
 pub fn changes(upper: &Path, userxattr: bool, lower: &[PathBuf]) -> Result<Vec<Change>, Error> {
-    Ok(find(upper, userxattr, lower)?.into_iter().map(|found| found.change).collect())
+    let mut changes = Vec::new();
+    find(upper, userxattr, lower, &mut |found| {
+        changes.push(found.change);
+        Ok(())
+    })?;
+    Ok(changes)
 }
 
-/// The changes with what a layer needs to know of them. With no `lower`, all of `upper` is new, and each whiteout counts.
-pub(crate) fn find(upper: &Path, userxattr: bool, lower: &[PathBuf]) -> Result<Vec<Found>, StepError> {
-    let mut walk = Walk { userxattr, layers_known: !lower.is_empty(), found: Vec::new() };
-    walk.folder(&Folder::open(upper)?, &Merged::open(lower, userxattr)?, Path::new(""), false)?;
-    Ok(walk.found)
+/// The changes with what a layer needs to know of them, each as it is found: a tree may have more files than memory has room. With no
+/// `lower`, all of `upper` is new, and each whiteout counts.
+pub(crate) fn find(upper: &Path, userxattr: bool, lower: &[PathBuf], tell: Tell<'_>) -> Result<(), Error> {
+    let mut walk = Walk { userxattr, layers_known: !lower.is_empty(), held: Vec::new(), tell };
+    walk.folder(&Folder::open(upper)?, &Merged::open(lower, userxattr)?, Path::new(""), false)
 }
 
-struct Walk {
+type Tell<'a> = &'a mut dyn FnMut(Found) -> Result<(), Error>;
+
+struct Walk<'a> {
     userxattr: bool,
     layers_known: bool,
-    found: Vec<Found>,
+    /// The directories above that are a change only if there is one in them.
+    held: Vec<Found>,
+    tell: Tell<'a>,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Compares a directory. `anew` says that it was deleted and made again, so that nothing of the layers shows through.
     // ANCHOR: folder
-    fn folder(&mut self, upper: &Folder, below: &Merged, path: &Path, anew: bool) -> Result<(), StepError> {
+    fn folder(&mut self, upper: &Folder, below: &Merged, path: &Path, anew: bool) -> Result<(), Error> {
         let mut names = upper.names()?;
         if anew {
             names.append(&mut below.names()?);
@@ -88,24 +97,32 @@ impl Walk {
             let kind_of_change = if exists { Kind::Modified } else { Kind::Added };
             match upper.stat(&name)? {
                 Some(stat) if is_whiteout(&stat) && (exists || !self.layers_known) => {
-                    self.push(Kind::Deleted, path, anew);
+                    self.found(Kind::Deleted, path, anew)?;
                 }
                 // It hides what the container itself had made.
                 Some(stat) if is_whiteout(&stat) => {}
                 Some(stat) if kind(&stat) == FileType::Directory => {
-                    self.directory(&upper.folder(&name)?, under, &path, anew)?;
+                    let held = self.held.len();
+                    let folder = upper.folder(&name).map_err(Error::from);
+                    match folder.and_then(|folder| self.directory(&folder, under, &path, anew)) {
+                        Err(Error::Step(error)) if is_gone(&error) => self.held.truncate(held),
+                        walked => walked?,
+                    }
                 }
                 Some(stat) => {
                     let same = match under {
-                        Below::File(file) if !anew => Self::same(upper, &stat, &file, &path)?,
-                        _ => false,
+                        Below::File(file) if !anew => Self::same(upper, &stat, &file, &path),
+                        _ => Ok(false),
                     };
-                    if !same {
-                        self.push(kind_of_change, path, false);
+                    match same {
+                        Ok(true) => {}
+                        Ok(false) => self.found(kind_of_change, path, false)?,
+                        Err(error) if is_gone(&error) => {}
+                        Err(error) => return Err(error.into()),
                     }
                 }
                 // Not in upper at all: the layers have it, and this directory was made anew without it.
-                None if anew && exists => self.push(Kind::Deleted, path, true),
+                None if anew && exists => self.found(Kind::Deleted, path, true)?,
                 None => {}
             }
         }
@@ -113,13 +130,7 @@ impl Walk {
     }
     // ANCHOR_END: folder
 
-    fn directory(
-        &mut self,
-        upper: &Folder,
-        under: Below<'_>,
-        path: &Path,
-        anew: bool,
-    ) -> Result<(), StepError> {
+    fn directory(&mut self, upper: &Folder, under: Below<'_>, path: &Path, anew: bool) -> Result<(), Error> {
         let marked = is_opaque(upper, self.userxattr);
         let (kind_of_change, below, opaque) = match under {
             Below::Nothing { .. } => (Some(Kind::Added), Merged::nothing(), marked && !self.layers_known),
@@ -130,18 +141,24 @@ impl Walk {
             }
         };
         // Its place is before what is in it, and whether it is a change may only be known after that.
-        let place = self.found.len();
-        self.push(kind_of_change.unwrap_or(Kind::Modified), path.to_owned(), false);
-        self.found[place].opaque = opaque;
-        self.folder(upper, &below, path, anew || marked)?;
-        if kind_of_change.is_none() && self.found.len() == place + 1 {
-            self.found.pop();
+        let change = Change { kind: kind_of_change.unwrap_or(Kind::Modified), path: path.to_owned() };
+        let held = self.held.len();
+        self.held.push(Found { change, opaque, covered: false });
+        if kind_of_change.is_some() {
+            self.tell_held()?;
         }
+        self.folder(upper, &below, path, anew || marked)?;
+        self.held.truncate(held);
         Ok(())
     }
 
-    fn push(&mut self, kind: Kind, path: PathBuf, covered: bool) {
-        self.found.push(Found { change: Change { kind, path }, opaque: false, covered });
+    fn found(&mut self, kind: Kind, path: PathBuf, covered: bool) -> Result<(), Error> {
+        self.held.push(Found { change: Change { kind, path }, opaque: false, covered });
+        self.tell_held()
+    }
+
+    fn tell_held(&mut self) -> Result<(), Error> {
+        self.held.drain(..).try_for_each(&mut self.tell)
     }
 
     /// Whether a file was only copied up. One that has a second name in upper is a change in any case: the name was made there,

@@ -4,6 +4,9 @@
 //! gone (see [`crate::whiteout`]). It is named by the SHA-256 of its bytes, so the same tree must always give the same bytes:
 //! 1. names in the order of their bytes; 2. whole seconds, as Docker writes them; 3. no names of users, no times of access.
 //!
+//! A file with holes is written in full: a layer's bytes must not depend on where a file system keeps zeros. Where the archive is a copy
+//! of a tree and no layer, [`write_tree`] leaves the holes out, see [`crate::holes`].
+//!
 //! Extended attributes, and what a header of 512 bytes cannot hold (a long name, a large file or number), go into records of the
 //! PAX format before the entry. A file with several names is written once; each further name is a hard link to the first. Sockets
 //! have no form in tar, and no use without their process: they are left out, as by Docker.
@@ -21,7 +24,8 @@ use step::StepError;
 use tar::{Builder, EntryType, Header};
 
 use crate::changes::{Kind, find};
-use crate::folder::{Folder, kind};
+use crate::folder::{Folder, is_gone, kind};
+use crate::holes::{self, Holes};
 use crate::{Error, whiteout};
 
 /// The name field of a header; a longer name goes into a PAX record.
@@ -39,24 +43,37 @@ const ID_MAX: u32 = 0o777_7777;
 /// The read that failed, or [`Error::Write`].
 // ANCHOR: write_diff
 pub fn write_diff(upper: &Path, userxattr: bool, lower: &[PathBuf], out: impl Write) -> Result<(), Error> {
-    let mut layer = Layer { builder: Builder::new(out), names: HashMap::new() };
+    let mut layer = Layer { builder: Builder::new(out), names: HashMap::new(), holes: false };
     let mut folders = Folders { open: vec![(PathBuf::new(), Folder::open(upper)?)] };
-    for found in find(upper, userxattr, lower)? {
+    find(upper, userxattr, lower, &mut |found| {
         let path = &found.change.path;
         match found.change.kind {
-            Kind::Deleted if found.covered => {}
-            Kind::Deleted => layer.empty_file(&whiteout::archive_name(path))?,
+            Kind::Deleted if found.covered => Ok(()),
+            Kind::Deleted => layer.empty_file(&whiteout::archive_name(path)),
             Kind::Added | Kind::Modified => {
-                layer.entry(folders.parent(path)?, path)?;
-                if found.opaque {
-                    layer.empty_file(&path.join(whiteout::OPAQUE))?;
-                }
+                layer.entry(&mut folders, path)?;
+                if found.opaque { layer.empty_file(&path.join(whiteout::OPAQUE)) } else { Ok(()) }
             }
         }
-    }
-    layer.builder.into_inner().and_then(|mut out| out.flush()).map_err(Error::Write)
+    })?;
+    layer.end()
 }
 // ANCHOR_END: write_diff
+
+/// Writes a whole tree, as the kernel shows it, as a tar archive: what is in it is there, and nothing is hidden. Large holes of
+/// files are left out.
+///
+/// # Errors
+/// As for [`write_diff`].
+pub fn write_tree(root: &Path, out: impl Write) -> Result<(), Error> {
+    let mut layer = Layer { builder: Builder::new(out), names: HashMap::new(), holes: true };
+    let mut folders = Folders { open: vec![(PathBuf::new(), Folder::open(root)?)] };
+    find(root, false, &[], &mut |found| match found.change.kind {
+        Kind::Deleted => Ok(()),
+        Kind::Added | Kind::Modified => layer.entry(&mut folders, &found.change.path),
+    })?;
+    layer.end()
+}
 
 /// The open directories from the root to the one that was used last: entries come in order, so few are opened twice.
 struct Folders {
@@ -85,11 +102,24 @@ struct Layer<W: Write> {
     builder: Builder<W>,
     /// The first name of each file that has several.
     names: HashMap<(u64, u64), PathBuf>,
+    holes: bool,
 }
 
 impl<W: Write> Layer<W> {
-    /// Writes one name of the folder. One that is gone since it was found is left out: a container may be running.
-    fn entry(&mut self, folder: &Folder, path: &Path) -> Result<(), Error> {
+    fn end(self) -> Result<(), Error> {
+        self.builder.into_inner().and_then(|mut out| out.flush()).map_err(Error::Write)
+    }
+
+    /// Writes one name. One that is gone since it was found, or something else, is left out: a container may be running.
+    fn entry(&mut self, folders: &mut Folders, path: &Path) -> Result<(), Error> {
+        match folders.parent(path).map_err(Error::from).and_then(|folder| self.write(folder, path)) {
+            Err(Error::Step(error)) if is_gone(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Nothing is written before all that can fail is read.
+    fn write(&mut self, folder: &Folder, path: &Path) -> Result<(), Error> {
         let name = path.file_name().unwrap_or_default();
         let Some(stat) = folder.stat(name)? else { return Ok(()) };
         let mut header = Header::new_ustar();
@@ -99,10 +129,12 @@ impl<W: Write> Layer<W> {
         records.id("uid", stat.st_uid, |id| header.set_uid(id));
         records.id("gid", stat.st_gid, |id| header.set_gid(id));
         header.set_size(0);
-        if let Some(first) = self.other_name(&stat, path) {
+        let identity = (stat.st_dev, stat.st_ino);
+        let has_names = stat.st_nlink > 1 && kind(&stat) != FileType::Directory;
+        if let Some(first) = self.names.get(&identity).filter(|_| has_names) {
             header.set_entry_type(EntryType::Link);
             records.link(&mut header, first.as_os_str());
-            return self.append(header, records, path, io::empty());
+            return append(&mut self.builder, header, records, path, io::empty());
         }
         for (key, value) in folder.attributes(name)? {
             records.add(&[b"SCHILY.xattr.", key.as_bytes()].concat(), &value);
@@ -110,14 +142,22 @@ impl<W: Write> Layer<W> {
         match kind(&stat) {
             FileType::RegularFile => {
                 let file = folder.file(name)?;
-                let size = rustix::fs::fstat(&file)
-                    .map_err(|errno| StepError::new("fstat", path.display(), errno))?
-                    .st_size;
-                let size = u64::try_from(size).unwrap_or(0);
+                let about = rustix::fs::fstat(&file)
+                    .map_err(|errno| StepError::new("fstat", path.display(), errno))?;
+                let size = u64::try_from(about.st_size).unwrap_or(0);
                 header.set_entry_type(EntryType::Regular);
-                records.size(&mut header, size);
-                // Exactly as many bytes as announced, also if somebody is writing.
-                return self.append(header, records, path, file.chain(io::repeat(0)).take(size));
+                if let Some(holes) = Holes::of(&file, &about).filter(|_| self.holes) {
+                    holes.records(path, size).iter().for_each(|(key, value)| records.add(key, value));
+                    records.size(&mut header, holes.length());
+                    append(&mut self.builder, header, records, &holes::path(path), holes.content(&file))?;
+                } else {
+                    records.size(&mut header, size);
+                    // Exactly as many bytes as announced, also if somebody is writing.
+                    let content = file.chain(io::repeat(0)).take(size);
+                    append(&mut self.builder, header, records, path, content)?;
+                }
+                self.names.extend(has_names.then(|| (identity, path.to_owned())));
+                return Ok(());
             }
             FileType::Directory => header.set_entry_type(EntryType::Directory),
             FileType::Symlink => {
@@ -129,20 +169,9 @@ impl<W: Write> Layer<W> {
             FileType::Fifo => header.set_entry_type(EntryType::Fifo),
             _ => return Ok(()),
         }
-        self.append(header, records, path, io::empty())
-    }
-
-    /// The name under which this file was written already.
-    fn other_name(&mut self, stat: &Stat, path: &Path) -> Option<PathBuf> {
-        if stat.st_nlink < 2 || kind(stat) == FileType::Directory {
-            return None;
-        }
-        let identity = (stat.st_dev, stat.st_ino);
-        let first = self.names.get(&identity).cloned();
-        if first.is_none() {
-            self.names.insert(identity, path.to_owned());
-        }
-        first
+        append(&mut self.builder, header, records, path, io::empty())?;
+        self.names.extend(has_names.then(|| (identity, path.to_owned())));
+        Ok(())
     }
 
     /// A whiteout: its name says it all, and nothing else about it varies.
@@ -154,28 +183,28 @@ impl<W: Write> Layer<W> {
         header.set_uid(0);
         header.set_gid(0);
         header.set_size(0);
-        self.append(header, Records::default(), path, io::empty())
+        append(&mut self.builder, header, Records::default(), path, io::empty())
     }
+}
 
-    fn append(
-        &mut self,
-        mut header: Header,
-        mut records: Records,
-        path: &Path,
-        data: impl Read,
-    ) -> Result<(), Error> {
-        let mut name = path.as_os_str().as_bytes().to_vec();
-        if header.entry_type() == EntryType::Directory {
-            name.push(b'/');
-        }
-        if name.len() > NAME_MAX {
-            records.add(b"path", &name);
-        }
-        put(&mut header.as_old_mut().name, &name);
-        records.write(&mut self.builder).map_err(Error::Write)?;
-        header.set_cksum();
-        self.builder.append(&header, data).map_err(Error::Write)
+fn append<W: Write>(
+    builder: &mut Builder<W>,
+    mut header: Header,
+    mut records: Records,
+    path: &Path,
+    data: impl Read,
+) -> Result<(), Error> {
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    if header.entry_type() == EntryType::Directory {
+        name.push(b'/');
     }
+    if name.len() > NAME_MAX {
+        records.add(b"path", &name);
+    }
+    put(&mut header.as_old_mut().name, &name);
+    records.write(builder).map_err(Error::Write)?;
+    header.set_cksum();
+    builder.append(&header, data).map_err(Error::Write)
 }
 
 fn device(header: &mut Header, kind: EntryType, stat: &Stat) -> Result<(), Error> {

@@ -46,12 +46,19 @@ impl Folder {
         Ok(Self { directory: directory.map_err(self.failed("openat", name))?, path: self.path.join(name) })
     }
 
-    /// Opens a regular file in this directory. `O_NONBLOCK`: one that has become a FIFO must not stop us.
+    /// Opens a regular file in this directory. What has become something else is gone: opening a FIFO would wait, and to open some
+    /// devices is an order to them. So it is opened by its path alone, looked at, and then opened to be read.
     pub(crate) fn file(&self, name: &OsStr) -> Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.directory, name, flags, Mode::empty())
-            .map(File::from)
-            .map_err(self.failed("openat", name))
+        let open = || {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let found = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
+            if kind(&rustix::fs::fstat(&found)?) != FileType::RegularFile {
+                return Err(Errno::NOENT);
+            }
+            let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        };
+        open().map(File::from).map_err(self.failed("openat", name))
     }
 
     /// Whether the name is here, and what it is; never follows a link.
@@ -118,6 +125,12 @@ impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
+}
+
+/// Whether a name is gone, or has become something else, since it was found: a container may be running.
+pub(crate) fn is_gone(error: &StepError) -> bool {
+    let errnos = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    error.errno().is_some_and(|found| errnos.iter().any(|errno| errno.raw_os_error() == found as i32))
 }
 
 /// The kind of a file.

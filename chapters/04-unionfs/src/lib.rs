@@ -8,7 +8,7 @@
 //! In reading order: [`overlay`] mounts the layers; [`merge`] says in which layer a name lies; [`whiteout`] is how a layer says
 //! "deleted"; [`mod@changes`] compares a writable directory with what lies under it; [`diff`] packs that as a layer.
 //!
-//! Beyond this chapter's main line: [`options`], the mount of kernels before 6.8; [`refusal`], what the kernel's EINVAL means.
+//! Beyond this chapter's main line: [`options`], the mount of kernels before 6.8; `holes`, files with holes in an archive; [`refusal`], what the kernel's EINVAL means.
 //!
 //! Beside the story: [`error`], [`hints`].
 
@@ -22,6 +22,7 @@ pub mod whiteout;
 
 pub mod changes;
 pub mod diff;
+mod holes;
 
 pub mod options;
 pub mod refusal;
@@ -30,7 +31,7 @@ pub mod error;
 pub mod hints;
 
 pub use changes::{Change, Kind, changes};
-pub use diff::write_diff;
+pub use diff::{write_diff, write_tree};
 pub use error::Error;
 pub use hints::HINTS;
 pub use merge::{Place, locate};

@@ -91,6 +91,8 @@ pub(crate) fn remove_tree(folder: &Path) -> Result<(), Error> {
     let removed = step("rm", format_args!("-r {}", folder.display()), "it ends with the container")
         .run(|| fs::remove_dir_all(folder));
     match removed {
+        // A program in the container can make folders deeper than there may be open files.
+        Err(error) if error.errno() == Some(Errno::EMFILE) => Ok(sampan_image::layers::remove_tree(folder)?),
         // Two commands may be at it at once: a container that removes itself, and `rm`.
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
         Err(error) if !geteuid().is_root() && matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) => {

@@ -72,7 +72,7 @@ impl Tar {
     }
 
     /// A PAX record for the next entry.
-    fn pax(self, key: &str, value: &[u8]) -> Self {
+    pub(super) fn pax(self, key: &str, value: &[u8]) -> Self {
         let rest = key.len() + value.len() + 3;
         let length = rest + (rest + rest.to_string().len()).to_string().len();
         let record = [format!("{length} {key}=").as_bytes(), value, b"\n"].concat();
@@ -233,6 +233,7 @@ fn deep(host: &Host) -> Outcome {
     }
     let layer = import(&scene, tar.clone().end())?;
     assert!(fs::metadata(layer.join("l3")).is_ok(), "four thousand folders");
+    scene.client.ok(&["system", "df"])?;
     scene.client.ok(&["rmi", "odd"])?;
     scene.unchanged("four thousand folders")?;
     let output = scene.client.input(&["import", "-", "odd"], tar.file("../x", "").end())?;

@@ -6,13 +6,16 @@
 use std::io::{BufWriter, Seek as _, Write as _};
 use std::path::Path;
 
-use ::namespaces::{StageError, as_root_of_the_files};
+use ::namespaces::{Created, StageError, as_root_of_the_files, spawn};
 use cgroups::{Cgroup, Hierarchies};
 use oci_spec::image::{Config, History};
 use sampan_image::{Image, NewImage};
 
 use super::{Container, Status};
 use crate::{Engine, Error};
+
+/// An archive of nothing is its end: two blocks of zeros.
+const NOTHING: u64 = 1024;
 
 /// What is said of the new image.
 #[derive(Debug, Clone, Default)]
@@ -38,9 +41,10 @@ impl Engine {
         let frozen = self.freeze(container, options)?;
         let packed = self.pack(container, &image);
         // It must go on whatever became of the copy.
-        let thawed = frozen.map_or(Ok(()), |cgroup| cgroup.thaw());
+        let thawed = frozen.map_or(Ok(()), Frozen::thaw);
         let archive = packed?;
         thawed?;
+        let empty = archive.is_none();
         layers.extend(archive.map(|archive| self.images.add_layer(archive)).transpose()?);
         let now = sampan_image::import::now();
         let mut history = image.config.history().clone().unwrap_or_default();
@@ -49,7 +53,8 @@ impl Engine {
             .set_created(Some(now.clone()))
             .set_created_by(Some(container.config.args.join(" ")))
             .set_author(options.author.clone())
-            .set_comment(options.message.clone());
+            .set_comment(options.message.clone())
+            .set_empty_layer(empty.then_some(true));
         history.push(entry);
         let mut config = image.config.clone();
         config
@@ -60,17 +65,14 @@ impl Engine {
         Ok(NewImage { config, docker: image.docker.clone(), layers })
     }
 
-    fn freeze(&self, container: &Container, options: &Options) -> Result<Option<Cgroup>, Error> {
+    fn freeze(&self, container: &Container, options: &Options) -> Result<Option<Frozen>, Error> {
         if !options.pause || container.state.status != Status::Running {
             return Ok(None);
         }
         let opened = Hierarchies::find(Path::new("/proc/self"))
             .and_then(|hierarchies| Cgroup::open_at(&hierarchies, &container.config.cgroup()));
         match opened {
-            Ok(cgroup) => {
-                cgroup.freeze()?;
-                Ok(Some(cgroup))
-            }
+            Ok(cgroup) => Ok(Some(Frozen::new(cgroup)?)),
             // An ordinary user's container may have none; there is nothing to stop it with then.
             Err(cgroups::Error::NoHierarchy | cgroups::Error::NoSuchCgroup(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -90,16 +92,47 @@ impl Engine {
         let out = archive.try_clone().map_err(unusable)?;
         as_root_of_the_files(|| {
             let failed = |error: unionfs::Error| StageError::new("commit", &error, 125);
-            if unionfs::changes(&upper, userxattr, &layers).map_err(failed)?.is_empty() {
-                return Ok(());
-            }
             let mut out = BufWriter::with_capacity(1 << 17, out);
             unionfs::write_diff(&upper, userxattr, &layers, &mut out).map_err(failed)?;
             out.flush().map_err(|error| StageError::new("commit", &error, 125))
         })?;
         let length = archive.seek(std::io::SeekFrom::End(0)).map_err(unusable)?;
         archive.rewind().map_err(unusable)?;
-        Ok((length > 0).then_some(archive))
+        Ok((length > NOTHING).then_some(archive))
+    }
+}
+
+/// A container that stands still.
+struct Frozen {
+    cgroup: Cgroup,
+    guard: Created,
+}
+
+impl Frozen {
+    /// Nobody else would let it go on where this process is killed meanwhile: another process waits for the end of this one, and does.
+    fn new(cgroup: Cgroup) -> Result<Self, Error> {
+        let guard = spawn(&::namespaces::Config::default(), |end| {
+            // Control-C is not for it.
+            let _ = nix::unistd::setsid();
+            // Nobody tells it to proceed: it comes back when the other end of the socket is closed.
+            let _ = end.wait_to_proceed();
+            let _ = cgroup.thaw();
+            std::process::exit(0)
+        })?;
+        let frozen = Self { cgroup, guard };
+        match frozen.cgroup.freeze() {
+            Ok(()) => Ok(frozen),
+            Err(error) => {
+                let _ = frozen.thaw();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn thaw(self) -> Result<(), Error> {
+        let thawed = self.cgroup.thaw();
+        self.guard.abort()?;
+        Ok(thawed?)
     }
 }
 

@@ -17,7 +17,8 @@ use crate::paths::remove_tree;
 use crate::{Engine, Error};
 
 impl Engine {
-    /// Writes the archive, with owners, modes, times, extended attributes, hard links and devices. The calling process has one thread.
+    /// Writes the archive, with owners, modes, times, extended attributes, hard links, devices and without the
+    /// large holes of files. The calling process has one thread.
     ///
     /// # Errors
     /// The step that failed; what was written before it is no whole archive.
@@ -36,8 +37,7 @@ impl Engine {
             in_a_mount_namespace(|| {
                 overlay.mount(&merged).map_err(|error| StageError::new("export", &error, 125))?;
                 let out = BufWriter::with_capacity(1 << 17, out);
-                unionfs::write_diff(&merged, userxattr, &[], out)
-                    .map_err(|error| StageError::new("export", &error, 125))
+                unionfs::write_tree(&merged, out).map_err(|error| StageError::new("export", &error, 125))
             })
         });
         let removed = remove_tree(&scratch);
