@@ -1,8 +1,9 @@
 //! Images, as far as containers have to do with them: which are in use, and what is shown of one.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use sampan_image::{Image, Reference, Removed};
+use sampan_image::{Image, ImageId, Reference, Removed};
 use serde_json::{Value, json};
 
 use crate::{Container, Engine, Error};
@@ -13,8 +14,10 @@ impl Engine {
     /// # Errors
     /// As for [`sampan_image::Store::remove`].
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed, Error> {
-        let used = self.used_images()?;
-        Ok(self.images.remove(name, force, &|id| used.contains_key(&id.to_string()))?)
+        let used = Used { engine: self, images: OnceCell::new() };
+        let removed = self.images.remove(name, force, &|id| used.has(id));
+        used.end()?;
+        Ok(removed?)
     }
 
     /// Removes the images that no container was made from: those without a name, or with `all` any; of these, those that `select`
@@ -23,11 +26,12 @@ impl Engine {
     /// # Errors
     /// As for [`sampan_image::Store::prune`].
     pub fn prune_images(&self, all: bool, select: &dyn Fn(&Image) -> bool) -> Result<Removed, Error> {
-        let used = self.used_images()?;
-        let unused = |image: &Image| !used.contains_key(&image.id.to_string());
-        Ok(self
-            .images
-            .prune(&|image| (all || image.references.is_empty()) && unused(image) && select(image))?)
+        let used = Used { engine: self, images: OnceCell::new() };
+        let chosen =
+            |image: &Image| (all || image.references.is_empty()) && !used.has(&image.id) && select(image);
+        let removed = self.images.prune(&chosen);
+        used.end()?;
+        Ok(removed?)
     }
 
     /// The IDs of the images from which containers were made, with the number of these.
@@ -121,6 +125,24 @@ impl Engine {
             self.paths.data.join("layers/sha256").join(layer.hex()).display().to_string()
         };
         image.layers.iter().rev().map(folder).collect::<Vec<_>>().join(":")
+    }
+}
+
+/// Which images are in use at the moment when it is asked first: a container that is made before that counts.
+struct Used<'a> {
+    engine: &'a Engine,
+    images: OnceCell<Result<BTreeMap<String, usize>, Error>>,
+}
+
+impl Used<'_> {
+    /// What is not known counts as used.
+    fn has(&self, id: &ImageId) -> bool {
+        let images = self.images.get_or_init(|| self.engine.used_images());
+        images.as_ref().map_or(true, |images| images.contains_key(&id.to_string()))
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.images.into_inner().map_or(Ok(()), |images| images.map(drop))
     }
 }
 

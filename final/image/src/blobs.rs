@@ -102,7 +102,8 @@ impl Blobs {
     pub fn put(&self, bytes: &[u8]) -> Result<(Digest, u64), Error> {
         let mut writer = self.writer()?;
         writer.write_all(bytes).map_err(Error::io(&self.unfinished))?;
-        writer.commit(None)
+        let digest = Digest::of(bytes);
+        writer.name(None, self.read(&digest).is_ok())
     }
 }
 
@@ -116,17 +117,24 @@ pub struct BlobWriter<'a> {
 }
 
 impl BlobWriter<'_> {
-    /// Gives the blob its name. Where the store has the blob already, the new copy is dropped.
+    /// Gives the blob its name. Where the store has the blob already, the new copy is dropped; one of another length is none, but
+    /// what a failing disk left of it.
     ///
     /// # Errors
     /// [`Error::Mismatch`] where another digest is expected; the step that failed.
     pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64), Error> {
+        self.name(expected, true)
+    }
+
+    /// `intact` is false for one that must be replaced.
+    fn name(self, expected: Option<&Digest>, intact: bool) -> Result<(Digest, u64), Error> {
         let (file, digest, size) = self.file.finish();
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(Error::Mismatch { expected: expected.clone(), found: digest });
         }
         let path = self.blobs.path(&digest);
-        if !path.is_file() {
+        let whole = |there: fs::Metadata| there.is_file() && there.len() == size;
+        if !intact || !fs::metadata(&path).is_ok_and(whole) {
             place(NamedTempFile::from_parts(file, self.unfinished), &path)?;
         }
         Ok((digest, size))
@@ -224,6 +232,14 @@ mod tests {
         let (digest, _) = blobs.put(b"plank").unwrap();
         fs::write(blobs.path(&digest), b"blank").unwrap();
         assert!(matches!(blobs.read(&digest), Err(Error::Damaged { .. })));
+        // It is mended when the same comes again: by its length, or, of a document, by its bytes.
+        assert_eq!(blobs.put(b"plank").unwrap().0, digest);
+        assert_eq!(blobs.read(&digest).unwrap(), b"plank");
+        fs::write(blobs.path(&digest), b"pl").unwrap();
+        let mut writer = blobs.writer().unwrap();
+        writer.write_all(b"plank").unwrap();
+        writer.commit(Some(&digest)).unwrap();
+        assert_eq!(blobs.read(&digest).unwrap(), b"plank");
         File::create(blobs.path(&digest)).unwrap().set_len(LARGEST_DOCUMENT + 1).unwrap();
         assert!(blobs.read(&digest).unwrap_err().to_string().contains("too large"));
     }

@@ -4,7 +4,7 @@
 //! layers shrink to a half or a tenth; so more than [`FREE`] bytes *and* more than [`RATIO`] times what was read is refused. Whoever
 //! has such an image on purpose allows it by `unpack-ratio` in `config.toml`, which is read when it comes to that.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Chain, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,23 @@ const RATIO: u64 = 200;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// A stream of which the beginning was read already.
+pub(crate) type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
+
+/// The beginning of a stream, and the stream with it: so many bytes, or all. One read may give fewer, as a pipe does.
+pub(crate) fn peek<R: Read>(mut stream: R, count: u64) -> io::Result<(Vec<u8>, Whole<R>)> {
+    let mut start = Vec::new();
+    stream.by_ref().take(count).read_to_end(&mut start)?;
+    Ok((start.clone(), Cursor::new(start).chain(stream)))
+}
+
+/// Opens a stream by what it looks like.
+pub(crate) fn open<'a>(stream: impl BufRead + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+    let (start, stream) = peek(stream, ZSTD.len() as u64)?;
+    let compression = Compression::of(&start);
+    Ok((compression, compression.open(stream)?))
+}
+
 /// How a stream is compressed, told by its first bytes: a media type may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -29,7 +46,7 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    pub(crate) fn of(start: &[u8]) -> Self {
+    fn of(start: &[u8]) -> Self {
         if start.starts_with(&GZIP) {
             Self::Gzip
         } else if start.starts_with(&ZSTD) {
@@ -40,7 +57,7 @@ impl Compression {
     }
 
     /// The stream as it was before it was compressed.
-    pub(crate) fn open<'a>(self, stream: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    fn open<'a>(self, stream: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         let taken = Arc::new(AtomicU64::new(0));
         let counted = Counted { stream, taken: Arc::clone(&taken) };
         Ok(match self {
@@ -163,5 +180,13 @@ mod tests {
             assert!(error.contains("unpack-ratio") && error.contains("config.toml"), "{error}");
             assert!(bounded.given < 2 << 20);
         }
+    }
+
+    #[test]
+    fn whatever_is_opened_is_bounded() {
+        let mut bomb = Vec::new();
+        zstd::stream::copy_encode(io::repeat(0).take(FREE + (1 << 20)), &mut bomb, 1).unwrap();
+        let error = io::copy(&mut open(bomb.as_slice()).unwrap().1, &mut io::sink()).unwrap_err().to_string();
+        assert!(error.contains("unpack-ratio"), "{error}");
     }
 }

@@ -14,7 +14,7 @@
 //! kernel writes the folder's files: the blob, which is on the disk by then, is what counts, and the folder can be made from it anew.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use step::step;
 use unionfs::Whiteouts;
 
 use crate::blobs::{Blobs, make_folder};
-use crate::bounds::Compression;
+use crate::bounds::{self, Compression};
 use crate::digest::Digesting;
 use crate::layout::digest_of;
 use crate::{DiffId, Digest, Error, Pin};
@@ -134,9 +134,8 @@ impl Layers {
     /// Whether a blob is the archive of this DiffID, by reading it.
     pub(crate) fn check(&self, blobs: &Blobs, blob: &Digest, diff_id: &DiffId) -> Result<(), Error> {
         let unread = |source| unread(blob.to_string().as_ref(), source);
-        let mut stream = BufReader::with_capacity(BUFFER, blobs.open(blob)?);
-        let compression = Compression::of(stream.fill_buf().map_err(unread)?);
-        let mut tar = Digesting::new(compression.open(stream).map_err(unread)?);
+        let stream = BufReader::with_capacity(BUFFER, blobs.open(blob)?);
+        let mut tar = Digesting::new(bounds::open(stream).map_err(unread)?.1);
         io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
         match tar.finish().1 {
             found if found == *diff_id => Ok(()),
@@ -157,8 +156,8 @@ impl Layers {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .map_err(Error::io(folder.path()))?;
         let unread = |source| unread(named, source);
-        let compression = Compression::of(stream.fill_buf().map_err(unread)?);
-        let mut tar = Digesting::new(compression.open(stream).map_err(unread)?);
+        let (compression, tar) = bounds::open(stream).map_err(unread)?;
+        let mut tar = Digesting::new(tar);
         let mut whiteouts = Whiteouts::new(self.userxattr());
         unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))
             .map_err(|error| error.of_archive(folder.path(), named))?;
@@ -274,8 +273,11 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes a tree, also one in which an ordinary user has a folder that does not let its own owner in.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+/// Removes a tree, also one in which an ordinary user has a folder that does not let its own owner in, and one that is deeper than any path.
+///
+/// # Errors
+/// The step that failed.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
     step("rm", format_args!("-r {}", path.display()), "nothing names it any more").run(|| {
         match empty(path).and_then(|()| fs::remove_dir(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

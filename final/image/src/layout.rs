@@ -198,7 +198,7 @@ pub(crate) fn drop_needless(entries: &mut Vec<Descriptor>) {
 }
 
 /// Also a name that is no reference of ours is somebody's name.
-fn is_named(entry: &Descriptor) -> bool {
+pub(crate) fn is_named(entry: &Descriptor) -> bool {
     entry.annotations().as_ref().is_some_and(|annotations| annotations.contains_key(ANNOTATION_REF_NAME))
 }
 

@@ -14,7 +14,8 @@ use step::step;
 
 use crate::image::{document, is_index};
 use crate::layers::remove_tree;
-use crate::layout::{digest_of, drop_needless, reference_of, set_reference};
+use crate::layout::{digest_of, drop_needless, is_named, reference_of, set_reference};
+use crate::lock::IndexLock;
 use crate::{DiffId, Digest, Error, Image, ImageId, Pin, Reference, Store};
 
 /// What a removal did.
@@ -30,7 +31,8 @@ pub struct Removed {
 
 impl Store {
     /// Takes away the name that is given; or, for an ID, the only name. An image without names is removed, unless `in_use` says of
-    /// its ID that a container has it: then it is an error, or with `force` the image stays without a name.
+    /// its ID that a container has it: then it is an error, or with `force` the image stays without a name. `in_use` is asked when no
+    /// other image can be taken into use, so it must look anew. What cannot be read is removed by its name.
     ///
     /// # Errors
     /// As for [`Store::resolve`]; [`Error::Kept`]; the step that failed.
@@ -41,9 +43,9 @@ impl Store {
         in_use: &dyn Fn(&ImageId) -> bool,
     ) -> Result<Removed, Error> {
         let alone = Pin::alone(self.blobs.folder())?;
-        let mut removed = self.layout.change(|entries| {
-            let image = self.resolve(name)?;
-            take_away(entries, &image, name, force, in_use)
+        let mut removed = self.layout.change(|entries| match self.resolve(name) {
+            Ok(image) => self.take_away(entries, image, name, force, in_use),
+            Err(error) => take_damaged(entries, name, error),
         })?;
         // Others at work may be about to use what nothing names: the next removal sweeps.
         if alone.is_some() {
@@ -53,7 +55,8 @@ impl Store {
     }
 
     /// Removes each image that `select` chooses, under all of its names, and then what nothing names: also what killed commands have
-    /// left. While others work in the store they are in nobody's way: names go at once, files with the next removal.
+    /// left. While others work in the store they are in nobody's way: names go at once, files with the next removal. `select` is asked
+    /// as `in_use` of [`Store::remove`].
     ///
     /// # Errors
     /// The step that failed; the images before it are gone then.
@@ -62,10 +65,16 @@ impl Store {
         let mut removed = self.layout.change(|entries| {
             let mut removed = Removed::default();
             for image in self.list()?.into_iter().filter(|image| select(image)) {
-                entries.retain(|entry| entry.digest() != image.manifest.digest());
                 removed.untagged.extend(image.references);
                 removed.images.push(image.id);
             }
+            let id = |entry: &Descriptor| Image::load(&self.blobs, entry).ok().map(|image| image.id);
+            let named: BTreeSet<_> = entries.iter().filter(|entry| is_named(entry)).filter_map(id).collect();
+            entries.retain(|entry| {
+                // An image may be there by two manifests; one that lost its name to the other is of no use.
+                let needless = |id| removed.images.contains(&id) || (!is_named(entry) && named.contains(&id));
+                !id(entry).is_some_and(needless)
+            });
             Ok(removed)
         })?;
         if alone.is_some() {
@@ -76,12 +85,16 @@ impl Store {
 
     /// Removes what nothing names: blobs, layers, what is unfinished. The caller has the pin alone.
     fn sweep(&self) -> Result<Vec<DiffId>, Error> {
+        // Whoever takes a name away writes the index beside what is unfinished, and has no pin.
+        let _lock = IndexLock::wait(self.layout.folder())?;
         let kept = self.reachable()?;
+        // First: a layer that a killed removal has left here would be in the way of the same layer.
+        for name in names(&self.unfinished)? {
+            discard(&self.unfinished.join(name), "a killed command left it")?;
+        }
         for name in names(self.blobs.folder())? {
             if !kept.blobs.contains(&name) {
-                let path = self.blobs.folder().join(&name);
-                step("unlink", format_args!("{}", path.display()), "no manifest leads to the blob")
-                    .run(|| fs::remove_file(&path))?;
+                discard(&self.blobs.folder().join(&name), "no manifest leads to the blob")?;
             }
         }
         let mut gone = Vec::new();
@@ -94,16 +107,8 @@ impl Store {
                     "half a layer must not stand under its DiffID",
                 )
                 .run(|| fs::rename(&path, &away))?;
+                remove_tree(&away)?;
                 gone.extend(name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok()));
-            }
-        }
-        for name in names(&self.unfinished)? {
-            let path = self.unfinished.join(name);
-            if path.is_dir() {
-                remove_tree(&path)?;
-            } else {
-                step("unlink", format_args!("{}", path.display()), "a killed command left it")
-                    .run(|| fs::remove_file(&path))?;
             }
         }
         Ok(gone)
@@ -136,6 +141,50 @@ impl Store {
         }
     }
     // ANCHOR_END: follow
+
+    fn take_away(
+        &self,
+        entries: &mut Vec<Descriptor>,
+        image: Image,
+        name: &str,
+        force: bool,
+        in_use: &dyn Fn(&ImageId) -> bool,
+    ) -> Result<Removed, Error> {
+        // With the names of all entries that lead to it: by another manifest, or by an index.
+        let image = self.list()?.into_iter().find(|other| other.id == image.id).unwrap_or(image);
+        let by_name = name.parse::<Reference>().ok().filter(|name| image.references.contains(name));
+        let untagged = by_name.map_or_else(|| image.references.clone(), |name| vec![name]);
+        let last = untagged.len() == image.references.len();
+        let kept = |reason: String| Err(Error::Kept { id: image.id.short().to_owned(), reason });
+        if untagged.len() > 1 && !force {
+            let names: Vec<_> = untagged.iter().map(ToString::to_string).collect();
+            return kept(format!(
+                "has several names ({}): name the one to remove, or use -f for all of them",
+                names.join(", ")
+            ));
+        }
+        let used = last && in_use(&image.id);
+        if used && !force {
+            let reason =
+                "is used by a container: remove the container first, or use -f to take away its name alone";
+            return kept(reason.to_owned());
+        }
+        for entry in entries.iter_mut() {
+            if reference_of(entry).is_some_and(|reference| untagged.contains(&reference)) {
+                set_reference(entry, None);
+            }
+        }
+        if !used {
+            let named = if last { |entry: &_| reference_of(entry).is_some() } else { is_named };
+            entries.retain(|entry| named(entry) || !self.leads_to(entry, &image));
+        }
+        drop_needless(entries);
+        Ok(Removed {
+            untagged,
+            images: (last && !used).then(|| image.id.clone()).into_iter().collect(),
+            layers: Vec::new(),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -150,45 +199,27 @@ impl Kept {
     }
 }
 
-fn take_away(
-    entries: &mut Vec<Descriptor>,
-    image: &Image,
-    name: &str,
-    force: bool,
-    in_use: &dyn Fn(&ImageId) -> bool,
-) -> Result<Removed, Error> {
-    let by_name = name.parse::<Reference>().ok().filter(|name| image.references.contains(name));
-    let untagged = by_name.map_or_else(|| image.references.clone(), |name| vec![name]);
-    let last = untagged.len() == image.references.len();
-    let short = || image.id.short().to_owned();
-    if untagged.len() > 1 && !force {
-        let names: Vec<_> = untagged.iter().map(ToString::to_string).collect();
-        let reason = format!(
-            "has several names ({}): name the one to remove, or use -f for all of them",
-            names.join(", ")
-        );
-        return Err(Error::Kept { id: short(), reason });
+/// An image that cannot be read has no ID to ask for, and is of no use to anybody: its name goes, and the entry with it.
+fn take_damaged(entries: &mut Vec<Descriptor>, name: &str, error: Error) -> Result<Removed, Error> {
+    let gone = match &error {
+        Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        other => matches!(other, Error::Damaged { .. }),
+    };
+    let wanted = name.parse::<Reference>().ok().filter(|_| gone);
+    let before = entries.len();
+    entries.retain(|entry| wanted.is_none() || reference_of(entry) != wanted);
+    match wanted.filter(|_| entries.len() < before) {
+        Some(name) => Ok(Removed { untagged: vec![name], ..Removed::default() }),
+        None => Err(error),
     }
-    let used = last && in_use(&image.id);
-    if used && !force {
-        let reason =
-            "is used by a container: remove the container first, or use -f to take away its name alone";
-        return Err(Error::Kept { id: short(), reason: reason.to_owned() });
+}
+
+fn discard(path: &Path, why: &'static str) -> Result<(), Error> {
+    if fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
+        return remove_tree(path);
     }
-    for entry in entries.iter_mut() {
-        if reference_of(entry).is_some_and(|reference| untagged.contains(&reference)) {
-            set_reference(entry, None);
-        }
-    }
-    if last && !used {
-        entries.retain(|entry| entry.digest() != image.manifest.digest() || reference_of(entry).is_some());
-    }
-    drop_needless(entries);
-    Ok(Removed {
-        untagged,
-        images: (last && !used).then(|| image.id.clone()).into_iter().collect(),
-        layers: Vec::new(),
-    })
+    step("unlink", format_args!("{}", path.display()), why).run(|| fs::remove_file(path))?;
+    Ok(())
 }
 
 fn names(folder: &Path) -> Result<Vec<OsString>, Error> {

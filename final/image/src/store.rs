@@ -185,10 +185,34 @@ impl Store {
     /// As for [`Layout::change`].
     pub fn tag(&self, image: &Image, reference: &Reference) -> Result<(), Error> {
         let _pin = self.pin()?;
+        // Somebody may have removed it since it was found.
+        Image::load(&self.blobs, &image.manifest).map_err(|_| Error::NoImage(image.name()))?;
         self.layout.change(|entries| {
             name(entries, &image.manifest, Some(reference));
             Ok(())
         })
+    }
+
+    /// Sees to it that an image is there for what uses it, when the record of that is on the disk and before the [`Pin`] is let go:
+    /// where somebody took its last name away just before the record was there, it stays without one.
+    ///
+    /// # Errors
+    /// As for [`Layout::change`].
+    pub fn keep(&self, image: &Image) -> Result<(), Error> {
+        self.layout.change(|entries| {
+            let there = |entry: &Descriptor| entry.digest() == image.manifest.digest();
+            if !entries.iter().any(there) && !entries.iter().any(|entry| self.leads_to(entry, image)) {
+                name(entries, &image.manifest, None);
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether an entry of the index is for this image: by its manifest, by an index with that, or by another manifest of the same
+    /// config.
+    pub(crate) fn leads_to(&self, entry: &Descriptor, image: &Image) -> bool {
+        entry.digest() == image.manifest.digest()
+            || Image::load(&self.blobs, entry).is_ok_and(|other| other.id == image.id)
     }
 
     /// Reads an archive, plain or compressed by gzip, into a layer.

@@ -80,26 +80,32 @@ impl Store {
 /// # Errors
 /// [`Error::Io`].
 pub fn of_folder(folder: &Path) -> Result<u64, Error> {
-    blocks(folder, &mut BTreeSet::new()).map_err(Error::io(folder))
+    blocks(folder).map_err(Error::io(folder))
 }
 
-/// The blocks of a tree, in bytes; a file with several names counts once. One that is not there, or goes meanwhile, takes nothing.
-fn blocks(path: &Path, seen: &mut BTreeSet<(u64, u64)>) -> io::Result<u64> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other?,
-    };
-    if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert((metadata.dev(), metadata.ino())) {
-        return Ok(0);
-    }
-    let mut sum = metadata.blocks() * 512;
-    if metadata.is_dir() {
-        match fs::read_dir(path) {
-            // An ordinary user's layer may hold a folder that does not let its own owner in.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            entries => {
-                for entry in entries? {
-                    sum += blocks(&entry?.path(), seen)?;
+/// The blocks of a tree, in bytes; a file with several names counts once. One that is not there, or goes meanwhile, takes nothing; nor
+/// does what lies deeper than any path reaches, which an archive's links make possible. One folder is open at a time.
+fn blocks(root: &Path) -> io::Result<u64> {
+    let absent =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename);
+    let (mut sum, mut seen, mut left) = (0, BTreeSet::new(), vec![root.to_owned()]);
+    while let Some(path) = left.pop() {
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if absent(&error) => continue,
+            other => other?,
+        };
+        if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
+        sum += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            match fs::read_dir(&path) {
+                // An ordinary user's layer may hold a folder that does not let its own owner in.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied || absent(&error) => {}
+                entries => {
+                    for entry in entries? {
+                        left.push(entry?.path());
+                    }
                 }
             }
         }

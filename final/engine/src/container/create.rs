@@ -93,6 +93,7 @@ impl Engine {
             // Last: a folder without it is what a killed `create` left, and no container.
             write_json(&folder.join("config.json"), &container.config, durability)?;
             drop(lock);
+            self.images.keep(&image)?;
             Ok(container)
         })();
         if made.is_err() {

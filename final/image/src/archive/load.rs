@@ -92,8 +92,19 @@ fn from_docker(parts: &Parts, text: &[u8], index: Option<&[u8]>) -> Result<Vec<C
             .collect::<Result<_, _>>()?;
         check(config, &layers)?;
         let id = Digest::of(config);
-        let known =
-            manifests.iter().find(|(_, _, manifest)| digest_of(manifest.config()).as_ref() == Some(&id));
+        // It must not name what the archive has not, or has otherwise.
+        let fits = |manifest: &ImageManifest| {
+            let same = |(told, layer): (&Descriptor, &&Layer)| {
+                let there = digest_of(told).and_then(|digest| parts.layer(&blob_path(&digest)));
+                let there = there.filter(|there| there.diff_id == layer.diff_id);
+                there.is_some_and(|there| there.descriptor.size() == told.size())
+            };
+            digest_of(manifest.config()).as_ref() == Some(&id)
+                && manifest.config().size() == config.len() as u64
+                && manifest.layers().len() == layers.len()
+                && manifest.layers().iter().zip(&layers).all(same)
+        };
+        let known = manifests.iter().find(|(_, _, manifest)| fits(manifest));
         let (bytes, media_type) = match known {
             Some((entry, bytes, _)) => (bytes.to_vec(), entry.media_type().clone()),
             None => (manifest_of(config, &layers)?, MediaType::ImageManifest),

@@ -7,7 +7,7 @@
 //! No path of the archive is ever used as one: they are names in a table.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use chroot::archive::Archive;
 use tar::EntryType;
 
 use crate::blobs::LARGEST_DOCUMENT;
-use crate::bounds::Compression;
+use crate::bounds;
 use crate::{Digest, Error, Layer, Store};
 
 /// More files than any image has.
@@ -24,6 +24,8 @@ const MOST_FILES: usize = 100_000;
 const MOST_BYTES: u64 = 8 * LARGEST_DOCUMENT;
 /// A layer's archive says so here, in its first header.
 const MAGIC: (usize, &[u8]) = (257, b"ustar");
+/// So much of a file tells what it is.
+const HEAD: u64 = 512;
 
 /// The files of an archive, by their paths.
 #[derive(Debug, Default)]
@@ -37,9 +39,8 @@ impl Parts {
     /// Reads an archive, plain or compressed.
     pub(super) fn read(store: &Store, archive: impl Read) -> Result<Self, Error> {
         const BUFFER: usize = 1 << 17;
-        let mut stream = BufReader::with_capacity(BUFFER, archive);
-        let compression = Compression::of(stream.fill_buf().map_err(unread)?);
-        Self::read_plain(store, compression.open(stream).map_err(unread)?)
+        let stream = BufReader::with_capacity(BUFFER, archive);
+        Self::read_plain(store, bounds::open(stream).map_err(unread)?.1)
     }
 
     fn read_plain(store: &Store, stream: impl Read) -> Result<Self, Error> {
@@ -54,7 +55,7 @@ impl Parts {
             let path = name(&entry.path);
             bytes += (path.len() + entry.link.len()) as u64;
             let size = entry.size;
-            let mut file = BufReader::with_capacity(1 << 12, &mut archive);
+            let (start, mut file) = bounds::peek(&mut archive, HEAD).map_err(unread)?;
             let is_document = match entry.kind {
                 EntryType::Symlink | EntryType::Link => {
                     let target = name(&entry.link);
@@ -64,7 +65,7 @@ impl Parts {
                 }
                 // A file with holes is neither.
                 EntryType::Regular | EntryType::Continuous if entry.parts.is_none() => {
-                    Some(is_document(file.fill_buf().map_err(unread)?, size))
+                    Some(is_document(&start, size))
                 }
                 _ => None,
             };

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod place;
+mod troubles;
 
 use std::collections::HashMap;
 use std::fs;
