@@ -27,7 +27,12 @@ pub const KNOWN: &[Known] = &[
         id: &["CVE-2024-21626"],
         title: "a descriptor that the runtime left open, as the working directory",
         page: "leaked-descriptors",
-        tests: &["cwd_by_a_descriptor", "exec_in_a_cwd_by_a_descriptor", "no_descriptor_is_left_open"],
+        tests: &[
+            "cwd_by_a_descriptor",
+            "exec_in_a_cwd_by_a_descriptor",
+            "no_descriptor_is_left_open",
+            "the_hosts_null_is_not_handed_in",
+        ],
     },
     Known {
         id: &["CVE-2021-30465", "CVE-2018-15664"],

@@ -3,6 +3,7 @@
 mod attacks;
 mod attributes;
 mod commands;
+mod exec;
 mod fake_systemd;
 mod features;
 mod files;
@@ -15,10 +16,13 @@ mod mounts;
 mod paths;
 mod profile;
 mod resources;
+mod rootless;
 mod roots;
 mod spaces;
+mod standard;
 mod systemd;
 mod turns;
+mod words;
 
 use std::error::Error;
 use std::fs;
@@ -41,17 +45,21 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(files::tests());
     tests.extend(filters::tests());
     tests.extend(commands::tests());
+    tests.extend(exec::tests());
     tests.extend(features::tests());
     tests.extend(hooks::tests());
     tests.extend(fuzz::tests());
     tests.extend(killed::tests());
     tests.extend(lifecycle::tests());
     tests.extend(mounts::tests());
+    tests.extend(rootless::tests());
     tests.extend(roots::tests());
     tests.extend(paths::tests());
     tests.extend(spaces::tests());
+    tests.extend(standard::tests());
     tests.extend(systemd::tests());
     tests.extend(turns::tests());
+    tests.extend(words::tests());
     tests.extend(profile::tests());
     tests.extend(resources::tests());
     tests

@@ -64,10 +64,24 @@ pub(crate) fn reconfigure(place: BorrowedFd<'_>, data: &str) -> Result<(), Refus
 }
 
 fn configure(context: BorrowedFd<'_>, data: &str) -> rustix::io::Result<()> {
-    data.split(',').filter(|option| !option.is_empty()).try_for_each(|option| match option.split_once('=') {
-        Some((key, value)) => fsconfig_set_string(context, key, value),
+    options(data).try_for_each(|option| match option.split_once('=') {
+        Some((key, value)) => fsconfig_set_string(context, key, unquoted(value)),
         None => fsconfig_set_flag(context, option),
     })
+}
+
+/// Between commas, except for those in quotes: a label of SELinux has commas of its own.
+fn options(data: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let parts = data.split(move |c: char| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    parts.filter(|option| !option.is_empty())
+}
+
+fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
 
 /// Each read gives one message, which begins with its weight: `e tmpfs: Unknown parameter 'x'`.
@@ -82,4 +96,17 @@ fn refusal(context: BorrowedFd<'_>, errno: rustix::io::Errno) -> Refusal {
         said.push(text.strip_prefix(['e', 'w', 'i']).map_or(text, str::trim_start).to_owned());
     }
     Refusal { said: said.join("; "), ..errno.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_quotes_divides_nothing() {
+        let data = r#"ro,,context="u:r:t:s0:c1,c2",mode=755"#;
+        assert_eq!(options(data).collect::<Vec<_>>(), ["ro", r#"context="u:r:t:s0:c1,c2""#, "mode=755"]);
+        assert_eq!(unquoted(r#""u:r:t:s0:c1,c2""#), "u:r:t:s0:c1,c2");
+        assert_eq!((unquoted("755"), unquoted("\"")), ("755", "\""));
+    }
 }

@@ -201,7 +201,9 @@ fn identity(map: &str) -> Vec<IdMap> {
 // ANCHOR: write
 pub(crate) fn write(pid: Pid, uid: &[IdMap], gid: &[IdMap]) -> Result<(), Error> {
     let alone = !geteuid().is_root();
-    if alone && (uid.len() > 1 || gid.len() > 1) {
+    // One's own id is all that one may map oneself.
+    let is_own = |maps: &[IdMap], id| matches!(maps, [map] if (map.outside, map.count) == (id, 1));
+    if alone && !(is_own(uid, geteuid().as_raw()) && is_own(gid, getegid().as_raw())) {
         by_program("newuidmap", pid, uid)?;
         return by_program("newgidmap", pid, gid);
     }

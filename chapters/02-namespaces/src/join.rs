@@ -31,8 +31,11 @@ pub fn pidfd(pid: Pid) -> Result<OwnedFd, Error> {
     }
 }
 
-/// The number by which this process's `/proc` knows the other.
-fn number(pidfd: BorrowedFd<'_>) -> Result<Pid, StepError> {
+/// The number by which this process's `/proc` knows the process of a pidfd.
+///
+/// # Errors
+/// The step that failed; ESRCH where the process is gone.
+pub fn number(pidfd: BorrowedFd<'_>) -> Result<Pid, StepError> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let text = fs::read_to_string(&path).map_err(|error| StepError::new("read", &path, error))?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());

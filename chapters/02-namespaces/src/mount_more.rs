@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use step::{StepError, step};
 
 use crate::attributes::{Change, Propagation};
@@ -22,6 +23,8 @@ pub struct More {
     pub changes: Vec<Change>,
     /// What a new tmpfs takes over from the directory that it covers.
     pub covered: Covered,
+    /// The label that SELinux knows its root directory by, for a file system that takes none as an option.
+    pub label: Option<String>,
 }
 
 /// What a new tmpfs takes over from the directory that it covers.
@@ -76,6 +79,13 @@ pub(crate) fn like_covered<'a>(
         other => rustix::fs::fstat(other?)?.st_mode & 0o7777,
     };
     Ok(Cow::Owned(format!("mode={mode:o},{data}")))
+}
+
+/// Labels the root of a new instance.
+pub(crate) fn label(instance: BorrowedFd<'_>, label: &str) -> Result<(), Refusal> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(instance, ".", flags, Mode::empty())?;
+    Ok(rustix::fs::fsetxattr(root, "security.selinux", label.as_bytes(), XattrFlags::empty())?)
 }
 
 /// As mount(8) does it: the file system's options, then all attributes as they are given now.

@@ -27,7 +27,7 @@ use step::{StepError, step};
 pub use crate::attributes::{Change, Propagation};
 use crate::file_system::{Refusal, new_instance};
 pub use crate::mount_more::{Covered, More, open_propagating};
-use crate::mount_more::{like_covered, remount};
+use crate::mount_more::{label, like_covered, remount};
 use crate::mount_point::{kind, resolve_or_make, without_links};
 use crate::{Kind, copy_up, in_root};
 
@@ -181,6 +181,9 @@ fn make(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refusal> {
         Source::New { fstype, source, data } => {
             let data = &*like_covered(root, mount, data)?;
             made = new_instance(fstype, source, data, mount.flags)?;
+            if let Some(text) = &mount.more.label {
+                label(made.as_fd(), text)?;
+            }
             made.as_fd()
         }
         Source::Bind { path, recursive } => {

@@ -13,7 +13,7 @@
 //! [`entrance`], [`stats`], [`remove`].
 //!
 //! Beside the story: [`size`], [`error`], [`hints`]. Beyond this chapter: [`subtree`] for ordinary users,
-//! [`Cgroup::create_at`] for OCI's paths, [`everyone`] for a signal to all, and what container engines ask for besides: [`more`], with [`hugetlb`], [`cpu_more`],
+//! [`Cgroup::create_at`] for OCI's paths, [`everyone`] for a signal to all, [`inner`] for one more process in it, and what container engines ask for besides: [`more`], with [`hugetlb`], [`cpu_more`],
 //! [`io_weight`], [`mod@rdma`], [`network_class`], [`unified`]; [`devices`] and [`device_program`]; [`oom`] and [`usage`].
 
 pub mod file;
@@ -43,6 +43,7 @@ pub mod cpu_more;
 pub mod device_program;
 pub mod devices;
 pub mod hugetlb;
+pub mod inner;
 pub mod io_weight;
 pub mod more;
 pub mod network_class;

@@ -13,6 +13,7 @@
 //!
 //! An engine that names the path reads version 1's files itself; it finds a cgroup in each of the hierarchies, as runc makes them.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 
 use ::cgroups::cgroup::FOLDER;
@@ -103,26 +104,45 @@ pub(crate) fn create(
     }
 }
 
-/// Finds the cgroup of a container that was created, or one `below` it; none where the container went without, or its cgroup is gone.
+/// Finds the cgroup of a container that was created; none where the container went without, or its cgroup is gone.
 ///
 /// # Errors
 /// Chapter 3's; systemd's where the cgroup is one of its units.
-pub fn open(id: &str, linux: &Linux, below: Option<&Path>) -> Result<Option<Cgroup>, Error> {
+pub fn open(id: &str, linux: &Linux) -> Result<Option<Cgroup>, Error> {
     let Some(path) = Place::of(id, linux)?.path()? else { return Ok(None) };
-    let path = match below {
-        None => path,
-        Some(below) => {
-            // runc's `controller:path` names one hierarchy; here it is the same path in all that have it.
-            let text = below.to_string_lossy();
-            path.join(plain(Path::new(text.rsplit(':').next().unwrap_or_default()))?)
-        }
-    };
     match hierarchies().and_then(|hierarchies| Cgroup::open_at(&hierarchies, &path)) {
         Ok(cgroup) => Ok(Some(cgroup)),
-        Err(error @ ::cgroups::Error::NoSuchCgroup(_)) if below.is_some() => Err(error.into()),
         Err(::cgroups::Error::NoHierarchy | ::cgroups::Error::NoSuchCgroup(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The same, as the place for one more process beside `init`, or `below` it, as [`crate::ExecOptions::cgroup`] has it.
+///
+/// # Errors
+/// As for [`open`]; [`Error::Config`] for a path that is none.
+pub(crate) fn open_for_exec(
+    id: &str,
+    linux: &Linux,
+    below: &[String],
+    init: BorrowedFd<'_>,
+) -> Result<Option<Cgroup>, Error> {
+    let Some(mut cgroup) = open(id, linux)? else {
+        let missing = |path: &String| ::cgroups::Error::NoSuchCgroup(path.clone()).into();
+        return below.first().map_or(Ok(None), |path| Err(missing(path)));
+    };
+    if below.is_empty() && cgroup.is_divided() {
+        cgroup.follow(::namespaces::join::number(init)?)?;
+    }
+    for text in below {
+        let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+        let controllers: Vec<_> = controllers.split(',').filter(|name| !name.is_empty()).collect();
+        // "/" is the container's own.
+        if path != "/" {
+            cgroup.descend_into(&controllers, plain(Path::new(path))?)?;
+        }
+    }
+    Ok(Some(cgroup))
 }
 
 /// Comes to where one more process can be cloned into the container's cgroup: see [`crate::systemd`].
@@ -155,7 +175,7 @@ fn plain(path: &Path) -> Result<&Path, Error> {
 /// # Errors
 /// As for [`open`], and the step that failed.
 pub fn remove(id: &str, linux: &Linux) -> Result<(), Error> {
-    if let Some(cgroup) = open(id, linux, None)? {
+    if let Some(cgroup) = open(id, linux)? {
         cgroup.remove()?;
     }
     match Place::of(id, linux)? {
@@ -170,7 +190,7 @@ pub fn remove(id: &str, linux: &Linux) -> Result<(), Error> {
 /// [`Error::Config`] where it has no cgroup, or for what cannot be; chapter 3's errors where a limit cannot be had.
 pub fn update(id: &str, linux: &Linux, resources: &LinuxResources) -> Result<(), Error> {
     let limits = resources::changes(resources)?;
-    let Some(mut cgroup) = open(id, linux, None)? else {
+    let Some(mut cgroup) = open(id, linux)? else {
         return Err(Error::config(
             "linux.cgroupsPath",
             format!("container {id} has no cgroup that could be changed"),

@@ -202,7 +202,7 @@ fn program(about: About<'_>, process: &Process, linux: &Linux, options: &Options
 
 /// What is in the specification, and not in this runtime: better an error than a container that is less confined than asked.
 fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
-    labels::refuse_mount_label(linux.mount_label().as_deref())?;
+    labels::check_mount_label(linux.mount_label().as_deref())?;
     if linux.intel_rdt().is_some() {
         return Err(Error::config(
             "linux.intelRdt",

@@ -7,7 +7,7 @@
 //! Order: oom_score_adj and processors, for a moment this process's own -> cgroup -> processors -> namespaces -> standard
 //! descriptors -> the same restrictions as the first process -> exec.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use ::namespaces::{Config, join};
@@ -15,7 +15,7 @@ use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Process, Spec};
 
 use crate::program::{About, Around, Program};
 use crate::scheduler::Affinity;
-use crate::stdio::Prepared;
+use crate::stdio::{Here, Prepared};
 use crate::{Error, Started, Stdio, cgroups, process};
 
 /// One more process for a container that runs.
@@ -42,8 +42,8 @@ pub struct ExecOptions {
     pub detach: bool,
     /// How many descriptors from 3 on are the program's too (`--preserve-fds`).
     pub preserve_fds: u16,
-    /// A cgroup below the container's (`--cgroup`), which is there.
-    pub cgroup: Option<PathBuf>,
+    /// Cgroups below the container's (`--cgroup`), which are there: `PATH`, or `CONTROLLER:PATH` for one hierarchy.
+    pub cgroup: Vec<String>,
     /// The bundle's directory, for the agent of a filter that notifies.
     pub bundle: PathBuf,
 }
@@ -68,7 +68,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
     let mut program = Program::new(exec.process, linux, &around)?;
     let stdio = Prepared::new(exec.stdio);
     cgroups::come_near(exec.id, linux)?;
-    let cgroup = cgroups::open(exec.id, linux, below.as_deref())?;
+    let cgroup = cgroups::open_for_exec(exec.id, linux, &below, exec.init.as_fd())?;
     let entrance = cgroup.as_ref().map(::cgroups::Cgroup::entrance).transpose()?;
     let into_cgroup = cgroup.as_ref().map(::cgroups::Cgroup::directory).transpose()?.flatten();
     let config = Config { into_cgroup, die_with_parent: !detach, ..Config::default() };
@@ -82,9 +82,9 @@ pub fn exec(exec: Exec<'_>) -> Result<Started, Error> {
         }
         program.affinity.settle().map_err(&stage)?;
         process::usual_umask();
-        process::keyring().map_err(&stage)?;
+        program.keyring().map_err(&stage)?;
         // A terminal is bound at /dev/console for the first process alone.
-        stdio.apply(end, false)?;
+        stdio.apply(end, Here { user: program.uid(), own_dev: false, has_devices: true })?;
         program.restrict()?;
         end.wait_to_proceed()?;
         program.exec()

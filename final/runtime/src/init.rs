@@ -35,7 +35,7 @@ use crate::devices::{Dev, Devices};
 use crate::hooks::Planned;
 use crate::program::Program;
 use crate::root_fs::{Root, Spreads, Way};
-use crate::stdio::Prepared;
+use crate::stdio::{Here, Prepared};
 use crate::sysctl::Setting;
 use crate::{masked, mounts, process, root_fs};
 
@@ -104,7 +104,7 @@ impl Init {
         }
         self.enter_root(end, in_user_namespace)?;
         self.names().map_err(StageError::at("names"))?;
-        self.stdio.apply(end, self.mounts.dev == Dev::Own)?;
+        self.stdio.apply(end, self.standard())?;
         self.close_paths().map_err(StageError::at("paths"))?;
         self.join_network(end)?;
         self.program.restrict()?;
@@ -161,6 +161,14 @@ impl Init {
         if self.reaper { reaper::run(end, || self.program.exec()) } else { self.program.exec() }
     }
 
+    fn standard(&self) -> Here {
+        Here {
+            user: self.program.uid(),
+            own_dev: self.mounts.dev == Dev::Own,
+            has_devices: self.mounts.dev != Dev::Bound && !matches!(self.root, Root::Host(_)),
+        }
+    }
+
     fn names(&self) -> Result<(), StepError> {
         if let Some(name) = &self.hostname {
             hostname::set(name)?;
@@ -173,7 +181,7 @@ impl Init {
     }
 
     fn close_paths(&self) -> Result<(), StepError> {
-        masked::apply(&self.masked, &self.readonly, self.mounts.own_proc)?;
+        masked::apply(&self.masked, &self.readonly, self.mounts.own_proc, self.mounts.label.as_deref())?;
         masked::close(&self.mounts.close)?;
         if self.readonly_root {
             masked::close(&["/".to_owned()])?;

@@ -5,8 +5,8 @@
 //! administrator has written the rules.
 //!
 //! What the kernel requires: 1. that the security module is switched on, and the profile loaded; 2. that a process writes its
-//! own label, `attr/exec`, which counts from the next exec on; 3. for files, the label in a
-//! mount option, `context=`. Not covered: 3, which is an error.
+//! own label, `attr/exec`, which counts from the next exec on; 3. for the files of a mount, the label as an option of the new file
+//! system, `context=`; mqueue takes none, and its root is labelled; 4. for a keyring, `attr/keycreate` before it is made.
 //!
 //! The file is opened below the host's `/proc`, by a descriptor from before the clone: a `/proc` that a container's image or
 //! mounts bring along could be anything (CVE-2019-16884).
@@ -18,6 +18,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use ::namespaces::mounts::{Mount, Source};
 use nix::errno::Errno;
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
@@ -87,6 +88,15 @@ impl Labels {
     }
 }
 
+impl Labels {
+    /// Has the keys that are made from here on belong to the program; a second time, with nothing, to nobody in particular.
+    pub(crate) fn of_keys(&self, made: bool) -> Result<(), StepError> {
+        let (Some(proc), Some(context)) = (&self.proc, &self.selinux) else { return Ok(()) };
+        let text = if made { "" } else { context };
+        label(proc.as_fd(), &["self/attr/keycreate"], text, "SELinux judges by it who may use a new keyring")
+    }
+}
+
 fn label(proc: BorrowedFd<'_>, paths: &[&str], text: &str, why: &'static str) -> Result<(), StepError> {
     step("write", format_args!("/proc/{} {text:?}", paths[0]), why).run(|| {
         let mut outcome = Err(Errno::ENOENT.into());
@@ -102,17 +112,37 @@ fn label(proc: BorrowedFd<'_>, paths: &[&str], text: &str, why: &'static str) ->
     })
 }
 
-/// Files with labels are not made here.
+/// Where a label is asked for, and there is nobody to heed it, the container would be less confined than asked.
 ///
 /// # Errors
-/// [`Error::Config`] where a label is asked for.
-pub(crate) fn refuse_mount_label(label: Option<&str>) -> Result<(), Error> {
+/// [`Error::Config`].
+pub(crate) fn check_mount_label(label: Option<&str>) -> Result<(), Error> {
     let reason = match label.filter(|label| !label.is_empty()) {
         None => return Ok(()),
-        Some(_) if has_selinux() => "this runtime does not label the files of mounts: leave it out",
+        Some(label) if label.contains(['"', '\0']) => "a label has no quotes in it",
+        Some(_) if has_selinux() => return Ok(()),
         Some(_) => "a label is asked for, and SELinux is not enabled on this machine: leave it out",
     };
     Err(Error::config("linux.mountLabel", reason))
+}
+
+/// Gives the label to each new file system that can have one (requirement 3); the kernel has labels of its own for proc, sysfs and
+/// cgroups, and what is bound keeps its own.
+pub(crate) fn label_mounts(mounts: &mut [Mount], label: &str) {
+    for mount in mounts {
+        let Source::New { fstype, data, .. } = &mut mount.source else { continue };
+        match fstype.as_str() {
+            "proc" | "sysfs" | "cgroup2" => {}
+            "mqueue" => mount.more.label = Some(label.to_owned()),
+            _ if data.split(',').any(|option| option.starts_with("context=")) => {}
+            _ => *data = [data.as_str(), &context(label)].join(",").trim_start_matches(',').to_owned(),
+        }
+    }
+}
+
+/// The option of a mount.
+fn context(label: &str) -> String {
+    format!("context=\"{label}\"")
 }
 
 /// The host's `/proc`, for what the process writes of itself when another one is mounted there.
@@ -135,6 +165,7 @@ fn has_selinux() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ::namespaces::mounts::{More, MountAttrFlags};
 
     fn labels(json: &str) -> Result<Labels, Error> {
         Labels::new(
@@ -160,7 +191,37 @@ mod tests {
                 labels(r#","selinuxLabel":"system_u:system_r:container_t:s0""#).unwrap_err().to_string();
             assert!(error.starts_with("config: process.selinuxLabel: "), "{error}");
         }
-        assert!(refuse_mount_label(Some("a_u:b_r:c_t:s0")).is_err());
-        refuse_mount_label(Some("")).unwrap();
+        assert_eq!(check_mount_label(Some("a_u:b_r:c_t:s0")).is_ok(), has_selinux());
+        check_mount_label(Some(r#"a_u:b_r:c_t:s0",suid"#)).unwrap_err();
+        check_mount_label(Some("")).unwrap();
+    }
+
+    #[test]
+    fn what_can_have_a_label_gets_it() {
+        let new = |fstype: &str, data: &str| {
+            let (fstype, source, data) = (fstype.to_owned(), fstype.to_owned(), data.to_owned());
+            let flags = MountAttrFlags::empty();
+            let source = Source::New { fstype, source, data };
+            Mount { source, target: "/x".into(), flags, why: "", more: More::default() }
+        };
+        let mut mounts =
+            [("tmpfs", "mode=755"), ("devpts", ""), ("tmpfs", "context=own"), ("proc", ""), ("mqueue", "")]
+                .map(|(fstype, data)| new(fstype, data));
+        label_mounts(&mut mounts, "u:r:t:s0:c1,c2");
+        let all = mounts.map(|mount| match mount.source {
+            Source::New { data, .. } => (data, mount.more.label),
+            _ => panic!(),
+        });
+        let context = r#"context="u:r:t:s0:c1,c2""#;
+        assert_eq!(
+            all,
+            [
+                (format!("mode=755,{context}"), None),
+                (context.to_owned(), None),
+                ("context=own".to_owned(), None),
+                (String::new(), None),
+                (String::new(), Some("u:r:t:s0:c1,c2".to_owned())),
+            ]
+        );
     }
 }

@@ -11,7 +11,7 @@
 //! | `net_devices` | `linux.netDevices` | chapter 5 |
 //! | `stdio` | `process.terminal` | chapter 2 |
 //! | [`hooks`] | `hooks` | here |
-//! | `process`, [`capabilities`], [`seccomp`] | `process`, `linux.seccomp`, `linux.personality` | here |
+//! | `process`, `environment`, [`capabilities`], [`seccomp`] | `process`, `linux.seccomp`, `linux.personality` | here |
 //! | `scheduler`, `memory_policy` | `scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy` | here |
 //! | `labels`, `sysctl` | `apparmorProfile`, `selinuxLabel`, `linux.mountLabel`, `linux.sysctl` | here |
 //!
@@ -47,6 +47,7 @@ mod stdio;
 pub mod systemd;
 
 pub mod capabilities;
+mod environment;
 mod labels;
 mod memory_policy;
 mod process;

@@ -1,10 +1,11 @@
 //! `--log`: one line for each error and warning, for the program that called; it is read when a command has failed.
 //!
 //! containerd and conmon look for the last line of level `error`, and show its `msg`. The errors go to standard error too, in
-//! our own form, for people.
+//! our own form, for people; as JSON where there is no `--log` and yet a `--log-format json`, for then a program reads that.
 //!
 //! The fields are those that runc writes: `level`, `msg`, `time`.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -48,19 +49,34 @@ impl Log {
         Ok(Self { file, format })
     }
 
+    /// The one that is asked for on a command line that is none, as far as it can be read.
+    pub(crate) fn of(args: impl Iterator<Item = OsString>) -> anyhow::Result<Self> {
+        let words: Vec<_> = args.map(|word| word.to_string_lossy().into_owned()).collect();
+        let value = |name: &str| {
+            words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(name)? {
+                "" => words.get(at + 1).map(String::as_str),
+                rest => rest.strip_prefix('='),
+            })
+        };
+        let format = value("--log-format").and_then(|text| Format::from_str(text, false).ok());
+        Self::open(value("--log").map(Path::new), format.unwrap_or_default())
+    }
+
     /// What the caller is to know and no error; on standard error where there is no log.
     pub(crate) fn warn(&self, text: &str) {
-        match &self.file {
-            Some(_) => self.write(Level::Warning, text),
-            None => eprintln!("warning: {text}"),
+        if !self.write(Level::Warning, text) {
+            eprintln!("warning: {text}");
         }
     }
 
-    /// A log that cannot be written must not hide the error: it is on standard error too.
-    pub(crate) fn write(&self, level: Level, text: &str) {
-        if let Some(mut file) = self.file.as_ref() {
-            // One write a line: others may write to the same file.
-            let _: io::Result<()> = file.write_all(line(self.format, level, text, &now()).as_bytes());
+    /// Whether that is enough, and standard error need not say it for people. A log that cannot be written must not hide the error.
+    pub(crate) fn write(&self, level: Level, text: &str) -> bool {
+        let line = line(self.format, level, text, &now());
+        // One write a line: others may write to the same file.
+        match self.file.as_ref() {
+            Some(mut file) => file.write_all(line.as_bytes()).is_ok() && matches!(level, Level::Warning),
+            None if matches!(self.format, Format::Json) => io::stderr().write_all(line.as_bytes()).is_ok(),
+            None => false,
         }
     }
 }
@@ -110,6 +126,21 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&of(Format::Json)).unwrap();
         assert_eq!(json, json!({ "level": "error", "msg": "a \"b\"", "time": "2026-01-02T03:04:05Z" }));
         assert_eq!(of(Format::Text), "time=\"2026-01-02T03:04:05Z\" level=error msg=\"a \\\"b\\\"\"\n");
+    }
+
+    #[test]
+    fn a_log_is_found_on_a_command_line_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let of = |text: String| {
+            let log = Log::of(text.split(' ').map(OsString::from)).unwrap();
+            log.write(Level::Error, "x");
+            std::fs::read_to_string(&path).unwrap_or_default()
+        };
+        let path_text = path.display();
+        assert_eq!(of("--nothing run".to_owned()), "");
+        assert!(of(format!("--log-format json --log {path_text} --nothing")).starts_with('{'));
+        assert!(of(format!("--log={path_text} run --nothing")).contains("level=error"));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use commands::{
-    Global, create, delete, events, exec, features, kill, list, pause, ps, resume, run, spec, start,
-    state as show, update,
+    Global, checkpoint, create, delete, events, exec, features, kill, list, pause, ps, resume, run, spec,
+    start, state as show, update,
 };
 use sampan_runtime::{HINTS, own_exe};
 
@@ -100,10 +100,19 @@ enum Command {
     Spec(spec::Args),
     /// Tell what this runtime understands, as JSON
     Features(features::Args),
+    /// Not supported
+    #[command(hide = true)]
+    Checkpoint(checkpoint::Args),
+    /// Not supported
+    #[command(hide = true)]
+    Restore(checkpoint::Args),
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return misused(&error),
+    };
     let log = match log::Log::open(args.log.as_deref(), args.log_format) {
         Ok(log) => log,
         Err(error) => return fail(&log::Log::default(), &error, 1),
@@ -116,10 +125,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// As runc has it: 1, and a line in the log, which is all that an engine looks at.
+fn misused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let text = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let log = log::Log::of(std::env::args_os().skip(1)).unwrap_or_default();
+    if !log.write(log::Level::Error, &text) {
+        let _ = error.print();
+    }
+    ExitCode::FAILURE
+}
+
 fn fail(log: &log::Log, error: &anyhow::Error, status: u8) -> ExitCode {
     let known = error.downcast_ref::<sampan_runtime::Error>().map(sampan_runtime::Error::exit_code);
     let text = log::one_line(error, known);
-    log.write(log::Level::Error, &text);
+    if log.write(log::Level::Error, &text) {
+        return ExitCode::from(status);
+    }
     // An engine that gives no log reads this, looks for words in it, and shows the line in which it finds them.
     let tables = [HINTS, namespaces::HINTS, cgroups::HINTS, unionfs::HINTS, chroot::HINTS];
     let hint = step::report(error.as_ref(), &tables)
@@ -157,5 +184,7 @@ fn dispatch(args: Args, log: &log::Log) -> anyhow::Result<u8> {
         Command::Delete(args) => delete::delete(&store, log, &args),
         Command::Spec(args) => spec::spec(&args),
         Command::Features(_) => features::features(),
+        Command::Checkpoint(_) => checkpoint::refuse("checkpoint"),
+        Command::Restore(_) => checkpoint::refuse("restore"),
     }
 }

@@ -20,23 +20,29 @@ use nix::errno::Errno;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsmount, fsopen, move_mount, open_tree,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use step::{StepError, step};
 
 use crate::proc;
 
 /// Covers and protects the paths below `/`, which is the container's root by now. `own_proc`: whether proc is mounted at `/proc`.
+/// `label`: what SELinux knows the container's files by.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn apply(masked: &[String], readonly: &[String], own_proc: bool) -> Result<(), StepError> {
+pub(crate) fn apply(
+    masked: &[String],
+    readonly: &[String],
+    own_proc: bool,
+    label: Option<&str>,
+) -> Result<(), StepError> {
     if masked.is_empty() && readonly.is_empty() {
         return Ok(());
     }
     let places = Places { root: open_root()?, proc: own_proc.then(proc::open).transpose()? };
     readonly.iter().try_for_each(|path| protect(&places, path))?;
-    let mut covers = Covers::default();
+    let mut covers = Covers { label, ..Covers::default() };
     masked.iter().try_for_each(|path| covers.cover(&places, path))
 }
 
@@ -107,12 +113,13 @@ fn protect(places: &Places, path: &str) -> Result<(), StepError> {
 /// What files and directories are covered with. The empty directory is mounted where the first is covered and copied from there
 /// for each further one: before Linux 6.15 a mount that hangs nowhere cannot be copied.
 #[derive(Default)]
-struct Covers {
+struct Covers<'a> {
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
+    label: Option<&'a str>,
 }
 
-impl Covers {
+impl Covers<'_> {
     fn cover(&mut self, places: &Places, path: &str) -> Result<(), StepError> {
         let Some(target) = places.find(path)? else { return Ok(()) };
         let stat = rustix::fs::fstat(&target).map_err(|errno| StepError::new("fstat", path, errno))?;
@@ -128,7 +135,7 @@ impl Covers {
         };
         match &self.empty {
             None if directory => {
-                let empty = empty()?;
+                let empty = empty(self.label)?;
                 cover(empty.as_fd())?;
                 self.empty = Some(empty);
                 Ok(())
@@ -159,10 +166,11 @@ impl Covers {
 }
 
 /// A tmpfs with nothing in it, mounted nowhere yet.
-fn empty() -> Result<OwnedFd, StepError> {
+fn empty(label: Option<&str>) -> Result<OwnedFd, StepError> {
     let make = || {
         let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_flag(fs.as_fd(), "ro")?;
+        label.map_or(Ok(()), |label| fsconfig_set_string(fs.as_fd(), "context", label))?;
         fsconfig_create(fs.as_fd())?;
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
             | MountAttrFlags::MOUNT_ATTR_NOSUID

@@ -25,7 +25,7 @@ use crate::devices::{Dev, Devices};
 use crate::mount_options::Options;
 use crate::mount_sources::{IdMapped, id_mapped};
 use crate::namespaces::Namespaces;
-use crate::{cgroup_mounts, mount_sources};
+use crate::{cgroup_mounts, labels, mount_sources};
 
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
     /// Which of the mounts show owners through other ids.
     pub(crate) id_maps: Vec<IdMapped>,
+    /// What SELinux knows the container's files by.
+    pub(crate) label: Option<String>,
 }
 
 /// Reads the configuration's mounts, and opens what is to be opened before the clone. Relative sources begin in the bundle.
@@ -76,6 +78,11 @@ pub(crate) fn prepare(
 ) -> Result<Plan, Error> {
     let mut plan = plan(spec, bundle, namespaces, cgroup)?;
     mount_sources::open(&mut plan, namespaces)?;
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
+    if let Some(label) = label.filter(|label| !label.is_empty()) {
+        labels::label_mounts(&mut plan.mounts, &label);
+        plan.label = Some(label);
+    }
     Ok(plan)
 }
 
@@ -126,7 +133,7 @@ pub(crate) fn plan(
 /// What contradicts itself, or what the kernel would take no notice of.
 fn check(entry: &Entry, options: &Options, bind: bool, target: &Path) -> Result<(), String> {
     let typ = entry.typ().as_deref().unwrap_or_default();
-    let over_proc = covers_proc(target, entry.source().as_deref(), typ);
+    let over_proc = covers_proc(target, entry.source().as_deref().filter(|_| bind), typ == "proc" && !bind);
     if over_proc && !options.remount {
         return Err("a mount over /proc would undo what confines the container".to_owned());
     }
@@ -208,9 +215,9 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-fn covers_proc(target: &Path, source: Option<&Path>, typ: &str) -> bool {
+fn covers_proc(target: &Path, bound: Option<&Path>, is_proc: bool) -> bool {
     match target.strip_prefix("/proc") {
-        Ok(rest) if rest.as_os_str().is_empty() => typ != "proc" && source != Some(Path::new("/proc")),
+        Ok(rest) if rest.as_os_str().is_empty() => !is_proc && bound != Some(Path::new("/proc")),
         Ok(rest) => !PROC_FILES.iter().any(|file| rest == Path::new(file)),
         Err(_) => false,
     }
@@ -332,9 +339,15 @@ mod tests {
         for (destination, good) in
             [("/proc", false), ("/proc/sys/kernel", false), ("/a/../proc/1", false), ("/proc/meminfo", true)]
         {
-            let mounts = format!(r#"[{{"destination":"{destination}","source":"/x","options":["bind"]}}]"#);
-            assert_eq!(planned(&mounts, &["mount"]).is_ok(), good, "{destination}");
+            for typ in ["bind", "proc"] {
+                let mounts = format!(
+                    r#"[{{"destination":"{destination}","type":"{typ}","source":"/x","options":["bind"]}}]"#
+                );
+                assert_eq!(planned(&mounts, &["mount"]).is_ok(), good, "{destination} {typ}");
+            }
         }
+        let tmpfs = r#"[{"destination":"/proc","type":"tmpfs","source":"/proc"}]"#;
+        assert!(planned(tmpfs, &["mount"]).is_err());
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::memory_policy::MemoryPolicy;
 use crate::scheduler::{Affinity, Turn};
 use crate::seccomp::listener::Listener;
 use crate::seccomp::{self, Filter};
-use crate::{Error, process};
+use crate::{Error, environment, process};
 
 /// A program with all that is special about its process.
 #[derive(Debug)]
@@ -100,11 +100,10 @@ impl Program {
         let notified = linux.seccomp().as_ref().filter(|_| filter.as_ref().is_some_and(Filter::notifies));
         let listener =
             notified.map(|seccomp| Listener::connect(seccomp, around.about.state())).transpose()?;
-        let texts = |list: &Option<Vec<String>>| list.iter().flatten().map(OsString::from).collect();
         Ok(Self {
             command: Command {
-                args: texts(process.args()),
-                env: texts(process.env()),
+                args: process.args().iter().flatten().map(OsString::from).collect(),
+                env: environment::each_once(process.env().as_deref().unwrap_or_default()),
                 kept: around.preserve_fds,
             },
             cwd: process.cwd().clone(),
@@ -126,12 +125,22 @@ impl Program {
         })
     }
 
+    /// Whose process it becomes.
+    pub(crate) fn uid(&self) -> u32 {
+        self.user.uid()
+    }
+
     /// A session keyring of its own, unless the caller's is wanted.
     ///
     /// # Errors
     /// The step that failed.
     pub(crate) fn keyring(&self) -> Result<(), StepError> {
-        if self.keep_keyring { Ok(()) } else { process::keyring() }
+        if self.keep_keyring {
+            return Ok(());
+        }
+        self.labels.of_keys(false)?;
+        process::keyring()?;
+        self.labels.of_keys(true)
     }
 
     // ANCHOR: restrict
@@ -140,6 +149,7 @@ impl Program {
     /// # Errors
     /// The step that failed, with its stage.
     pub(crate) fn restrict(&mut self) -> Result<(), StageError> {
+        environment::add_home(&mut self.command.env, self.user.uid());
         self.turn.apply().map_err(StageError::at("scheduler"))?;
         if let Some(domain) = self.personality {
             process::personality(domain).map_err(StageError::at("personality"))?;

@@ -5,8 +5,8 @@
 //! ```text
 //! somebody holds the folder's lock     creating (or being deleted)
 //! the process is gone                  stopped
-//! the FIFO of `start` is there         created
 //! the cgroup is frozen                 paused
+//! the FIFO of `start` is there         created
 //! else                                 running
 //! ```
 //!
@@ -239,10 +239,12 @@ impl Store {
         if !record.lives() {
             return Ok(Status::Stopped);
         }
-        if self.folder(&record.id)?.join(FIFO).exists() {
-            return Ok(Status::Created);
+        // Also one that was not started: to start it now would be to wait until it is resumed.
+        if self.is_paused(record) {
+            return Ok(Status::Paused);
         }
-        Ok(if self.is_paused(record) { Status::Paused } else { Status::Running })
+        let waits = self.folder(&record.id)?.join(FIFO).exists();
+        Ok(if waits { Status::Created } else { Status::Running })
     }
 
     fn is_paused(&self, record: &Record) -> bool {
@@ -254,7 +256,7 @@ impl Store {
     pub(crate) fn cgroup(&self, id: &str) -> anyhow::Result<Option<cgroups::Cgroup>> {
         let spec = self.spec(id)?;
         let Some(linux) = spec.linux() else { return Ok(None) };
-        Ok(sampan_runtime::cgroups::open(id, linux, None)?)
+        Ok(sampan_runtime::cgroups::open(id, linux)?)
     }
 
     pub(crate) fn show<'a>(&self, record: &'a Record) -> anyhow::Result<Shown<'a>> {

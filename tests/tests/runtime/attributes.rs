@@ -120,7 +120,7 @@ fn nothing_leaks_in(host: &Host) -> Outcome {
     let numbers: Vec<_> =
         seen["descriptors"].as_array().into_iter().flatten().map(|fd| fd["number"].clone()).collect();
     assert_eq!(numbers, [0, 1, 2], "{}", seen["descriptors"]);
-    assert_eq!(seen["environment"], json!(["PATH", "TERM", "container"]));
+    assert_eq!(seen["environment"], json!(["PATH", "TERM", "container", "HOME"]));
     Ok(())
 }
 

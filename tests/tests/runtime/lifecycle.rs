@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tests::{Host, Outcome, Test, wait_until};
+use tests::{Host, Need, Outcome, Test, wait_until};
 
 use super::{Bundle, ROOT, USER};
 
@@ -16,6 +16,11 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test { name: "runtime::lifecycle", needs: ROOT, run: lifecycle },
         Test { name: "runtime::user_lifecycle", needs: USER, run: |host| lifecycle(&host.as_user()) },
+        Test {
+            name: "runtime::each_state_has_its_transitions",
+            needs: &[Need::Root, Need::Rootfs, Need::Cgroup("memory")],
+            run: transitions,
+        },
         Test { name: "runtime::of_two_creates_one_wins", needs: ROOT, run: of_two_creates_one_wins },
         Test {
             name: "runtime::a_created_one_can_be_deleted",
@@ -73,6 +78,62 @@ fn lifecycle(host: &Host) -> Outcome {
     bundle.call(&["delete", "c"])?.success()?;
     bundle.call(&["state", "c"])?.expect(1)?;
     assert!(!bundle.state.exists(), "the last one takes the folder along");
+    Ok(())
+}
+
+/// How each state is reached, and what a command makes of it: another state, or an error. As runc 1.1 has it.
+fn transitions(host: &Host) -> Outcome {
+    let states: [(&str, &[&str]); 5] = [
+        ("created", &["create"]),
+        ("running", &["create", "start"]),
+        ("paused", &["create", "start", "pause"]),
+        ("created and paused", &["create", "pause"]),
+        ("stopped", &["create", "start", "kill"]),
+    ];
+    let commands: [(&[&str], [&str; 5]); 10] = [
+        (&["start"], ["running", "no", "no", "no", "no"]),
+        (&["pause"], ["paused", "paused", "no", "no", "no"]),
+        (&["resume"], ["no", "no", "running", "created", "no"]),
+        (&["kill"], ["stopped", "stopped", "stopped", "stopped", "no"]),
+        (&["delete"], ["gone", "no", "no", "no", "gone"]),
+        (&["delete", "--force"], ["gone", "gone", "gone", "gone", "gone"]),
+        (&["exec"], ["created", "running", "no", "no", "no"]),
+        (&["update", "--memory", "64m"], ["created", "running", "paused", "paused", "no"]),
+        (&["events", "--stats"], ["created", "running", "paused", "paused", "no"]),
+        (&["ps"], ["created", "running", "paused", "paused", "stopped"]),
+    ];
+    let bundle = Bundle::new(host, &["/bin/sleep", "100"], |_| {})?;
+    let call = |command: &[&str]| {
+        let after: &[&str] = match command[0] {
+            "kill" => &["KILL"],
+            "exec" => &["/bin/true"],
+            _ => &[],
+        };
+        bundle.call(&[command, &["c"], after].concat())
+    };
+    let now = || -> super::Result<String> {
+        let output = bundle.call(&["state", "c"])?;
+        if output.code != 0 {
+            return Ok("gone".to_owned());
+        }
+        Ok(output.json()?["status"].as_str().unwrap_or_default().to_owned())
+    };
+    let becomes = |state: &str| wait_until("it is so", SOON, || now().is_ok_and(|now| now == state));
+    for (at, (name, way)) in states.iter().enumerate() {
+        for (command, outcomes) in &commands {
+            for step in *way {
+                call(&[step])?.success()?;
+            }
+            let state = if *name == "created and paused" { "paused" } else { name };
+            becomes(state)?;
+            let output = call(command)?;
+            let expected = outcomes[at];
+            assert_eq!(output.code == 0, expected != "no", "{name} {command:?}: {output}");
+            let expected = if expected == "no" { state } else { expected };
+            becomes(expected).map_err(|error| format!("{name} {command:?}: {error}: {:?}", now()))?;
+            bundle.call(&["delete", "--force", "c"])?.success()?;
+        }
+    }
     Ok(())
 }
 

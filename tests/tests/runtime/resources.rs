@@ -40,10 +40,10 @@ pub(super) fn tests() -> Vec<Test> {
 const V2: &[Need] = &[Need::Root, Need::Rootfs, Need::CgroupV2("")];
 
 /// A container that sleeps until it is deleted.
-struct Sleeper<'a>(Bundle<'a>);
+pub(super) struct Sleeper<'a>(pub(super) Bundle<'a>);
 
 impl<'a> Sleeper<'a> {
-    fn new(host: &'a Host, edit: impl FnOnce(&mut Value)) -> Result<Self> {
+    pub(super) fn new(host: &'a Host, edit: impl FnOnce(&mut Value)) -> Result<Self> {
         let bundle = Bundle::new(host, &["/bin/sleep", "100"], edit)?;
         bundle.call(&["create", "c"])?.success()?;
         let sleeper = Self(bundle);
@@ -52,7 +52,7 @@ impl<'a> Sleeper<'a> {
     }
 
     /// The directory of its cgroup with this controller, and whether it is of version 2.
-    fn dir(&self, controller: &str) -> Result<(PathBuf, bool)> {
+    pub(super) fn dir(&self, controller: &str) -> Result<(PathBuf, bool)> {
         let own = fs::read_to_string(format!("/proc/{}/cgroup", self.0.pid("c")?))?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let find = |list: &str, fits: &dyn Fn(&str) -> bool| -> Option<PathBuf> {

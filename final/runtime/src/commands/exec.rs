@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
-use sampan_runtime::{Exec, ExecOptions, Stdio, config};
+use sampan_runtime::{Exec, ExecOptions, Started, Stdio, config};
 
-use super::foreground;
 use super::handover::{
     check_console, console_size, descriptors, send_pidfd, send_terminal, window, write_pid,
 };
+use super::{foreground, kill};
 use crate::log::Log;
 use crate::state::{Status, Store};
 
@@ -66,9 +66,9 @@ pub(crate) struct Args {
     /// So many descriptors from 3 on are the command's too
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u16,
-    /// In this cgroup below the container's, which is there
+    /// In this cgroup below the container's, which is there; of one hierarchy of version 1 where its controller is named
     #[arg(long, value_name = "[CONTROLLER:]PATH")]
-    cgroup: Option<PathBuf>,
+    cgroup: Vec<String>,
     /// Also where the container is paused: it then begins when that is resumed
     #[arg(long)]
     ignore_paused: bool,
@@ -102,11 +102,22 @@ pub(crate) fn exec(store: &Store, log: &Log, args: &Args) -> anyhow::Result<u8> 
         bundle: record.bundle.clone(),
     };
     if !args.detach {
-        foreground::block()?;
+        foreground::block(terminal)?;
     }
     let init = record.pidfd().with_context(|| format!("container {} is not running", args.id))?;
     let mut started =
         sampan_runtime::exec(Exec { id: &args.id, init, spec: &spec, process: &process, stdio, options })?;
+    if let Err(error) = tell(args, &mut started) {
+        // As it is with a container: whoever is not told of it has none.
+        let _ = kill::deliver(started.pidfd(), started.pid(), libc::SIGKILL);
+        let _ = started.wait();
+        return Err(error);
+    }
+    if args.detach { Ok(0) } else { Ok(foreground::attend(&mut started, terminal)?.exit_code()) }
+}
+
+/// What the caller wants to have of it.
+fn tell(args: &Args, started: &mut Started) -> anyhow::Result<()> {
     if let Some(socket) = &args.console_socket
         && let Some(terminal) = started.terminal()
     {
@@ -118,16 +129,17 @@ pub(crate) fn exec(store: &Store, log: &Log, args: &Args) -> anyhow::Result<u8> 
     if let Some(path) = &args.pid_file {
         write_pid(path, started.pid())?;
     }
-    if args.detach { Ok(0) } else { Ok(foreground::attend(&mut started, terminal)?.exit_code()) }
+    Ok(())
 }
 
 /// What the flags say of it, on top of the container's first process; or the file's.
 fn process(log: &Log, args: &Args, first: Option<&Process>) -> anyhow::Result<Process> {
     if let Some(path) = &args.process {
         let text = fs::read(path).with_context(|| format!("cannot read {path:?}"))?;
-        let (process, warnings) =
+        let (mut process, warnings) =
             config::parse_process(&text).with_context(|| format!("{path:?} is no process"))?;
         warnings.iter().for_each(|warning| log.warn(warning));
+        first.into_iter().for_each(|first| confine(&mut process, first));
         return Ok(process);
     }
     let mut process = first.cloned().context("config.json has no process")?;
@@ -167,6 +179,26 @@ fn process(log: &Log, args: &Args, first: Option<&Process>) -> anyhow::Result<Pr
         process.set_selinux_label(args.process_label.clone());
     }
     Ok(process)
+}
+
+/// What confines a process and is not said of this one is as it is for the first, as runc has it. `noNewPrivileges` is always said.
+fn confine(process: &mut Process, first: &Process) {
+    let named = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    if process.capabilities().is_none() {
+        process.set_capabilities(first.capabilities().clone());
+    }
+    if !named(process.apparmor_profile()) {
+        process.set_apparmor_profile(first.apparmor_profile().clone());
+    }
+    if !named(process.selinux_label()) {
+        process.set_selinux_label(first.selinux_label().clone());
+    }
+    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        process.set_rlimits(first.rlimits().clone());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(first.oom_score_adj());
+    }
 }
 
 /// `UID` or `UID:GID`.

@@ -10,20 +10,49 @@ use std::os::fd::AsFd;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::pidfd_send_signal;
 use sampan_runtime::{Ended, Started};
 
-/// Those that mean the container when they are sent to this process.
-fn signals() -> SigSet {
-    let list =
-        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
-    list.into_iter().collect()
+use super::kill::deliver;
+
+/// Those that mean the container when they are sent to this process, as for runc also the real-time ones, which have no names; not
+/// those that are about this process itself, nor those by which a shell stops and continues its jobs.
+fn signals(terminal: bool) -> SigSet {
+    if terminal {
+        // Chapter 2 attends the container then, and these are its own.
+        let list = [
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGTERM,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+        ];
+        return list.into_iter().collect();
+    }
+    let mut set = SigSet::all();
+    let own = [
+        Signal::SIGCHLD,
+        Signal::SIGURG,
+        Signal::SIGWINCH,
+        Signal::SIGPIPE,
+        Signal::SIGTSTP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
+        Signal::SIGTRAP,
+        Signal::SIGSYS,
+    ];
+    own.into_iter().for_each(|signal| set.remove(signal));
+    set
 }
 
 /// From here on they wait for the container, which may tell somebody that it is ready before it is attended. The init process
 /// begins with none blocked.
-pub(crate) fn block() -> anyhow::Result<()> {
-    Ok(signals().thread_block()?)
+pub(crate) fn block(terminal: bool) -> anyhow::Result<()> {
+    Ok(signals(terminal).thread_block()?)
 }
 
 /// Waits for the container's end.
@@ -31,7 +60,7 @@ pub(crate) fn attend(started: &mut Started, terminal: bool) -> anyhow::Result<En
     if terminal {
         return Ok(started.attend()?);
     }
-    let source = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let source = SignalFd::with_flags(&signals(false), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     loop {
         let mut polled = [
             PollFd::from_borrowed_fd(started.pidfd(), PollFlags::IN),
@@ -46,10 +75,8 @@ pub(crate) fn attend(started: &mut Started, terminal: bool) -> anyhow::Result<En
         }
         while let Ok(Some(signal)) = source.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
-            if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
-                // It may have ended in this moment.
-                let _ = pidfd_send_signal(started.pidfd(), signal);
-            }
+            // It may have ended in this moment.
+            let _ = deliver(started.pidfd(), started.pid(), number);
         }
     }
 }

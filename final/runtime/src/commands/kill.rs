@@ -38,13 +38,21 @@ pub(crate) fn kill(store: &Store, args: &Args) -> anyhow::Result<u8> {
     if args.all {
         return kill_all(store, &record, signal).map(|()| 0);
     }
-    match store.status(&record)? {
+    let status = store.status(&record)?;
+    match status {
         Status::Creating => bail!("container {} is still being created", args.id),
         Status::Stopped => bail!(STOPPED),
         Status::Created | Status::Running | Status::Paused => {}
     }
     if !send(&record, signal)? {
         bail!(STOPPED);
+    }
+    if status == Status::Paused
+        && signal == libc::SIGKILL
+        && let Some(cgroup) = store.cgroup(&record.id)?
+    {
+        // In version 1 who stands still does not die. It may be gone by now.
+        let _ = cgroup.thaw();
     }
     Ok(0)
 }
@@ -58,9 +66,6 @@ fn kill_all(store: &Store, record: &Record, signal: i32) -> anyhow::Result<()> {
         // Without a cgroup there is the pid namespace, if it is the container's own.
         None => {
             let all = super::ps::members(store, record)?;
-            if all.is_empty() {
-                bail!(STOPPED);
-            }
             let opened: Vec<_> =
                 all.into_iter().filter_map(|pid| Some((pid, pidfd(pid.as_raw())?))).collect();
             // Looked at again: who is a member now has had his number since before it was opened.
@@ -81,7 +86,8 @@ pub(crate) fn send(record: &Record, signal: i32) -> anyhow::Result<bool> {
     }
 }
 
-fn deliver(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> anyhow::Result<()> {
+/// Sends it to the process of a descriptor, if that is still there.
+pub(crate) fn deliver(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> anyhow::Result<()> {
     Ok(step(
         "pidfd_send_signal",
         format_args!("{pid} {signal}"),

@@ -1,5 +1,6 @@
 //! The commands, one a file. Beside them: `handover`, what of a container goes to its caller, and [`foreground`].
 
+pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod events;

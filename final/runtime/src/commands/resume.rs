@@ -18,9 +18,7 @@ pub(crate) struct Args {
 pub(crate) fn resume(store: &Store, Args { container: Id { id } }: &Args) -> anyhow::Result<u8> {
     let record = store.read(id)?;
     let cgroup = frozen(store, id)?;
-    // A created one that was paused is shown as created.
-    let is_frozen = || cgroup.freezer_state().is_ok_and(|state| state != cgroups::FreezerState::Thawed);
-    if store.status(&record)? != Status::Paused && !is_frozen() {
+    if store.status(&record)? != Status::Paused {
         bail!("container not paused");
     }
     cgroup.thaw()?;

@@ -33,7 +33,7 @@ pub(crate) fn run(store: &Store, log: &Log, global: Global, args: &Args) -> anyh
     let terminal = prepared.terminal;
     // From the first moment on they wait for the container, which may tell somebody that it is ready before we attend it.
     // The init process begins with none blocked.
-    foreground::block()?;
+    foreground::block(terminal)?;
     let started = (|| {
         let (mut container, record) = prepared.make(store, &args.create, None)?;
         if let Err(error) = prepared.tell(&args.create, &mut container) {

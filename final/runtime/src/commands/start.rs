@@ -36,7 +36,8 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
     match store.status(&record)? {
         Status::Created => {}
         Status::Creating => bail!("cannot start container {id}: it is still being created"),
-        Status::Running | Status::Paused => bail!("cannot start an already running container: {id}"),
+        Status::Running => bail!("cannot start an already running container: {id}"),
+        Status::Paused => bail!("cannot start container {id} while it is paused"),
         Status::Stopped => {
             bail!("cannot start a container that has stopped: delete {id} and create it again")
         }

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use serde_json::json;
 use tests::{Host, Outcome, Test, wait_until};
 
-use super::super::{BIN, Bundle, ROOT, USER, script};
+use super::super::{BIN, Bundle, ROOT, USER, id, script};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -35,6 +36,11 @@ pub(super) fn tests() -> Vec<Test> {
             name: "runtime::attacks::no_descriptor_is_left_open",
             needs: ROOT,
             run: no_descriptor_is_left_open,
+        },
+        Test {
+            name: "runtime::attacks::the_hosts_null_is_not_handed_in",
+            needs: ROOT,
+            run: the_hosts_null_is_not_handed_in,
         },
         Test { name: "runtime::attacks::the_init_process_cannot_be_traced", needs: ROOT, run: not_traced },
         Test { name: "runtime::attacks::exec_is_hunted", needs: ROOT, run: exec_is_hunted },
@@ -128,6 +134,52 @@ fn no_descriptor_is_left_open(host: &Host) -> Outcome {
     assert_eq!(numbers[0], [0, 1, 2], "run");
     assert_eq!(numbers[1], [0, 1, 2], "exec");
     assert!(numbers[2].contains(&i64::from(leaked)), "the check finds nothing where one is open");
+    Ok(())
+}
+
+/// A node of the test's own stands for the host's, whose mode the attack would change for everybody.
+fn the_hosts_null_is_not_handed_in(host: &Host) -> Outcome {
+    let null = host.new_dir()?.join("null");
+    mknod(&null, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))?;
+    fs::set_permissions(&null, fs::Permissions::from_mode(0o666))?;
+    let mode = || fs::metadata(&null).map(|about| about.permissions().mode() & 0o777);
+    let text = "chmod 0 /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2; echo x; read line; true";
+    let bundle = Bundle::new(host, &["/bin/sh", "-c", text], |_| {})?;
+    let under = |command: &str| {
+        let (binary, root, null) = (host.bin(BIN), bundle.state.display(), null.display());
+        let text = format!("exec {} --root {root} {command} < {null} > {null} 2>&1", binary.display());
+        host.cmd("sh", ["-c", &text]).cwd(&bundle.folder).run()
+    };
+    under(&format!("run {}", id("c")))?.success()?;
+    assert_eq!(mode()?, 0o666, "run");
+    bundle.rewrite(&["/bin/sleep", "100"], |_| {})?;
+    under(&format!("run --detach {}", id("c")))?.success()?;
+    under(&format!("exec {} /bin/sh -c '{text}'", id("c")))?.success()?;
+    assert_eq!(mode()?, 0o666, "exec");
+    // Where the container has put something else in the place of its own, nothing is handed in at all.
+    let inside = std::path::PathBuf::from(format!("/proc/{}/root/dev/null", bundle.pid("c")?));
+    for instead in ["nothing", "a FIFO", "a link"] {
+        fs::remove_file(&inside).or_else(|error| if instead == "a FIFO" { Ok(()) } else { Err(error) })?;
+        match instead {
+            "a FIFO" => nix::unistd::mkfifo(&inside, Mode::from_bits_truncate(0o666))?,
+            "a link" => symlink("/dev/zero", &inside)?,
+            _ => {}
+        }
+        assert_ne!(under(&format!("exec {} /bin/sh -c '{text}'", id("c")))?.code, 0, "{instead}");
+        assert_eq!(mode()?, 0o666, "{instead}");
+    }
+    bundle.call(&["delete", "--force", "c"])?.success()?;
+    // Handed in by another number it is changed: the attack works where nothing is in its way.
+    let text = format!(
+        "exec {} --root {} run --preserve-fds 1 {} 3< {}",
+        host.bin(BIN).display(),
+        bundle.state.display(),
+        id("c"),
+        null.display()
+    );
+    bundle.rewrite(&["/bin/sh", "-c", "chmod 0 /proc/self/fd/3"], |_| {})?;
+    host.cmd("sh", ["-c", &text]).cwd(&bundle.folder).run()?.success()?;
+    assert_eq!(mode()?, 0);
     Ok(())
 }
 
