@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::json;
-use tests::{Host, Outcome, Test};
+use tests::{Host, Outcome, Test, wait_until};
 
 use super::answers::{FAKE, Shelf};
 use super::fake::{Fake, Reply};
@@ -23,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         test("registry::a_login_becomes_a_token_that_a_helper_keeps", FAKE, identity),
         test("registry::a_certificate_says_who_we_are", REGISTRY, client_certificate),
         test("registry::all_tags_go_and_come", REGISTRY, all_tags),
+        test("registry::a_killed_pull_leaves_nothing_that_stays", FAKE, killed),
     ]
 }
 
@@ -252,6 +254,34 @@ fn client_certificate(host: &Host) -> Outcome {
     fs::copy(folder.join("me.cert"), certificates.join("me.cert"))?;
     client.ok(&["push", &name])?;
     Ok(())
+}
+
+fn killed(host: &Host) -> Outcome {
+    let shelf = Shelf::new(host)?;
+    let times = AtomicUsize::new(0);
+    let fake = Fake::start("127.0.0.1", move |request| {
+        let mut reply = shelf.answer(request);
+        if request.path == shelf.layer && times.fetch_add(1, Ordering::SeqCst) == 0 {
+            reply.length = Some(reply.body.len());
+            reply.body.truncate(reply.body.len() / 2);
+            reply.stalled = true;
+        }
+        reply
+    })?;
+    let client = Client::new(host)?;
+    let (name, store) = (format!("{}/a/b:v1", fake.address), &client.store);
+    let child = host.cmd("sampan", store.args(&["pull", &name])).env("HOME", &client.home).spawn()?;
+    let begun =
+        |prefix: &str| store.names("tmp").is_ok_and(|all| all.iter().any(|name| name.starts_with(prefix)));
+    wait_until("half of it is here", Duration::from_secs(20), || begun("blob-") && begun("layer-"))?;
+    child.signal(Signal::SIGKILL)?;
+    child.wait()?;
+    super::check(host, store)?;
+    assert_eq!((client.ok(&["images", "-q"])?.as_str(), store.names("layers/sha256")?), ("", vec![]));
+    client.ok(&["image", "prune", "-f"])?;
+    assert_eq!((store.names("tmp")?, store.names("images/blobs/sha256")?), (vec![], vec![]));
+    client.ok(&["pull", &name])?;
+    super::check(host, store)
 }
 
 fn all_tags(host: &Host) -> Outcome {

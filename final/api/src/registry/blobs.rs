@@ -23,7 +23,9 @@ pub(super) async fn get(shared: &Arc<Shared>, request: Request, digest: Digest) 
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::ACCEPT_RANGES, "bytes")
         .header("docker-content-digest", name);
-    let (start, end) = match text(&request, "range").and_then(|asked| range(asked, size)) {
+    // Of a header there are no parts.
+    let asked = text(&request, "range").filter(|_| request.method() == Method::GET);
+    let (start, end) = match asked.and_then(|asked| range(asked, size)) {
         None => (0, size),
         Some(None) => return Err(Refusal::no_such_range(size)),
         Some(Some((start, end))) => {

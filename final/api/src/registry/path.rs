@@ -32,6 +32,8 @@ impl Resource {
         if path == "/" {
             return Ok(Self::Page);
         }
+        // Nothing in a path needs an escape, but the colon of a digest may have one.
+        let path = path.replace("%3A", ":").replace("%3a", ":");
         let rest = path.strip_prefix("/v2").ok_or_else(Refusal::no_such_page)?;
         if rest.is_empty() || rest == "/" {
             return Ok(Self::Base);
@@ -90,6 +92,7 @@ mod tests {
                 Resource::Manifest(name("a"), Target::Digest(digest.clone())),
             ),
             (&format!("/v2/a/blobs/blobs/{digest}"), Resource::Blob(digest.clone())),
+            (&format!("/v2/a/blobs/sha256%3A{}", digest.hex()), Resource::Blob(digest.clone())),
             ("/v2/a/b/c/blobs/uploads/", Resource::Uploads(name("a/b/c"))),
             ("/v2/a/blobs/uploads", Resource::Uploads(name("a"))),
             ("/v2/a/b/blobs/uploads/x1", Resource::Upload(name("a/b"), name("x1"))),
