@@ -20,6 +20,7 @@
 //!
 //! In reading order: [`config`], [`defaults`], [`create`](mod@create), `init`, `program`, then the mechanisms, then [`exec`](mod@exec).
 //! Beside them: [`own_exe`], which keeps a container's hands off the program that started it.
+//! And [`idle`], by which a process that only waits takes little memory.
 //!
 //! See the runtime-spec: config.md, config-linux.md, runtime.md.
 
@@ -57,6 +58,7 @@ mod sysctl;
 
 pub mod exec;
 pub mod hooks;
+pub mod idle;
 
 pub mod error;
 pub mod hints;

@@ -15,6 +15,7 @@ pub(super) fn tests() -> Vec<Test> {
         test("engine::forty_at_once_leave_nothing", NET, forty),
         test("engine::two_starts_run_one_container", ROOT, two_starts),
         test("engine::two_removals_are_one", ROOT, two_removals),
+        test("engine::a_shim_that_waits_takes_little_memory", ROOT, little_memory),
         test("engine::stop_does_not_wait_for_the_bridge", NET, prompt_stop),
         test("engine::a_shim_killed_at_any_instant_leaves_nothing_that_stays", NET, killed_at_any_instant),
         test("engine::a_killed_shim_is_no_success", ROOT, lost),
@@ -67,6 +68,23 @@ fn forty(host: &Host) -> Outcome {
         }
     }
     nothing_is_left(&sampan)
+}
+
+fn little_memory(host: &Host) -> Outcome {
+    let sampan = Sampan::new(host)?;
+    let id = sampan.ok(&["run", "-d", "--name", "c1", "--network", "none", "busybox", "sleep", "60"])?;
+    let shim = sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?;
+    let resident = || -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("Rss:"))?.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    // It took many megabytes to get here, and what it needs it still finds.
+    wait_until("the program's pages are given back", Duration::from_secs(5), || {
+        resident().is_some_and(|kib| kib < 5000)
+    })?;
+    assert!(sampan.call(&["exec", "c1", "echo", "hello"])?.success()?.stdout.contains("hello"));
+    sampan.ok(&["rm", "-f", "c1"])?;
+    Ok(())
 }
 
 fn two_starts(host: &Host) -> Outcome {

@@ -14,6 +14,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Signal, pidfd_send_signal};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use sampan_runtime::idle;
+
 use super::log::{Log, Stream};
 use crate::attach::{Frame, Inbox};
 
@@ -166,8 +168,13 @@ impl Streams {
             sources.push(Source::Client(index));
             set.push(PollFd::new(client.socket.as_fd(), wanted));
         }
+        let mut timeout = PollTimeout::try_from(idle::MOMENT).unwrap_or(PollTimeout::NONE);
         loop {
-            match poll(&mut set, PollTimeout::NONE) {
+            match poll(&mut set, timeout) {
+                Ok(0) => {
+                    idle::give_back();
+                    timeout = PollTimeout::NONE;
+                }
                 Ok(_) => break,
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),

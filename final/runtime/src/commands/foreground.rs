@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
-use sampan_runtime::{Ended, Started};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sampan_runtime::{Ended, Started, idle};
 
 use super::kill::deliver;
 
@@ -61,12 +61,17 @@ pub(crate) fn attend(started: &mut Started, terminal: bool) -> anyhow::Result<En
         return Ok(started.attend()?);
     }
     let source = SignalFd::with_flags(&signals(false), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let mut timeout = Some(Timespec::try_from(idle::MOMENT)?);
     loop {
         let mut polled = [
             PollFd::from_borrowed_fd(started.pidfd(), PollFlags::IN),
             PollFd::from_borrowed_fd(source.as_fd(), PollFlags::IN),
         ];
-        match poll(&mut polled, None) {
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(0) => {
+                idle::give_back();
+                timeout = None;
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
