@@ -18,6 +18,13 @@ use super::{Result, Store};
 const RUN: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan")];
 const FREEZE: &[Need] =
     &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan"), Need::Cgroup("freezer")];
+const USER: &[Need] = &[
+    Need::OverlayUser,
+    Need::SubordinateIds,
+    Need::Rootfs,
+    Need::Binary("sampan"),
+    Need::Program("newuidmap"),
+];
 const SOON: Duration = Duration::from_secs(10);
 
 pub(super) fn tests() -> Vec<Test> {
@@ -28,6 +35,7 @@ pub(super) fn tests() -> Vec<Test> {
         test("image::a_commit_of_nothing_has_no_layer", RUN, nothing),
         test("image::a_commit_stops_the_container_and_lets_it_go_on", FREEZE, pauses),
         test("image::a_full_disk_ends_a_commit", RUN, full_disk),
+        test("image::an_ordinary_user_commits_and_exports", USER, rootless),
         test("image::a_container_with_folders_without_end_is_removed", RUN, deep),
     ]
 }
@@ -102,10 +110,12 @@ fn attributes_and_holes(host: &Host) -> Outcome {
 fn busy(host: &Host) -> Outcome {
     let store = Store::new(host)?;
     store.import("busybox")?;
-    let script = "mkdir /w; cd /w; while :; do for i in 1 2 3 4 5 6 7 8 9; do mkdir -p $i/d; echo x > $i/d/f; ln $i/d/f $i/l; done; \
+    // What comes before takes time to be written, and what was seen behind it is gone by then.
+    let script = "mkdir /a /w; i=0; while [ $i -lt 3000 ]; do echo $i > /a/$i; i=$((i+1)); done; cd /w; \
+        while :; do for i in 1 2 3 4 5 6 7 8 9; do mkdir -p $i/d; echo x > $i/d/f; ln $i/d/f $i/l; done; \
         rm -rf 1 2 3; rm 4/d/f; rm -rf 5 6 7 8 9; mkdir 4/d/f; rm -rf 4; done";
     let upper = start(&store, script)?;
-    wait_until("it works", SOON, || upper.join("w").exists())?;
+    wait_until("it works", SOON, || upper.join("w/1").exists())?;
     let path = host.new_dir()?.join("export.tar").to_string_lossy().into_owned();
     for round in 0..20 {
         store.ok(&["export", "-o", &path, "one"])?;
@@ -219,6 +229,29 @@ fn full_disk(host: &Host) -> Outcome {
     assert!(all()? == before, "the store is as it was");
     store.ok(&["exec", "one", "rm", "/large"])?;
     store.ok(&["commit", "one", "small"])?;
+    store.ok(&["rm", "-f", "one"])?;
+    Ok(())
+}
+
+fn rootless(host: &Host) -> Outcome {
+    let host = &host.as_user();
+    let store = Store::new(host)?;
+    store.import("busybox")?;
+    let script = "mkdir -m 700 /d; echo x > /d/a; ln /d/a /d/b; chown -R 7:8 /d; chmod 4711 /d/a; rm /etc/passwd; sleep 60";
+    let upper = start(&store, script)?;
+    wait_until("it has done it", SOON, || {
+        store.ok(&["diff", "one"]).is_ok_and(|diff| diff.contains("D /etc/passwd"))
+    })?;
+    assert!(upper.join("d").exists());
+    store.ok(&["commit", "one", "two"])?;
+    let stat = ["run", "--rm", "--network", "none", "two", "stat", "-c", "%a %h", "/d", "/d/b"];
+    assert_eq!(store.ok(&stat)?, "700 2\n4711 2");
+    let path = host.new_dir()?.join("export.tar").to_string_lossy().into_owned();
+    store.ok(&["export", "-o", &path, "one"])?;
+    let listed = host.command("tar", ["-tvf", &path])?.success()?.stdout;
+    let line = |end: &str| listed.lines().find(|line| line.ends_with(end)).unwrap_or_default();
+    assert!(line(" d/a").starts_with("-rws--x--x 7/8"), "{listed}");
+    assert!(!listed.contains("etc/passwd") && line(" d/b link to d/a").starts_with('h'), "{listed}");
     store.ok(&["rm", "-f", "one"])?;
     Ok(())
 }
