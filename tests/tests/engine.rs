@@ -107,7 +107,7 @@ fn import_and_run(host: &Host) -> Outcome {
     assert_eq!(layout["imageLayoutVersion"], "1.0.0");
     let images = sampan.ok(&["images"])?;
     assert!(
-        images.starts_with("REPOSITORY   TAG      IMAGE ID") && images.contains("busybox      latest"),
+        images.starts_with("REPOSITORY   TAG       IMAGE ID") && images.contains("busybox      latest"),
         "{images}"
     );
     assert_eq!(sampan.ok(&["run", "--rm", "busybox:latest", "/bin/echo", "hello world"])?, "hello world");

@@ -164,8 +164,9 @@ impl Builder<'_> {
         }
         for text in triggers {
             // What goes wrong in a trigger is shown in the trigger's own text.
-            let instruction = dockerfile::parse::trigger(&text, '\\')?;
-            let before = std::mem::replace(&mut self.source, ("ONBUILD of the base image".to_owned(), text));
+            let source = "ONBUILD of the base image".to_owned();
+            let instruction = dockerfile::parse::alone(&source, &text, '\\')?;
+            let before = std::mem::replace(&mut self.source, (source, text));
             self.carry_out(&instruction)?;
             self.source = before;
         }

@@ -72,11 +72,11 @@ fn apply(builder: &mut Builder<'_>, line: &str) -> Result<(), Error> {
     if let Some((first, text)) = line.trim().split_once(' ')
         && first.eq_ignore_ascii_case("onbuild")
     {
-        dockerfile::parse::trigger(text.trim(), builder.escape)?;
+        dockerfile::parse::alone("--change", text.trim(), builder.escape)?;
         builder.stage()?.docker.on_build.get_or_insert_default().push(text.trim().to_owned());
         return Ok(());
     }
-    let instruction = dockerfile::parse::trigger(line, builder.escape)?;
+    let instruction = dockerfile::parse::alone("--change", line, builder.escape)?;
     match &instruction.kind {
         Kind::From { .. }
         | Kind::Run(_)

@@ -1,14 +1,14 @@
 //! Columns, sizes and times as Docker prints them.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
 use jiff::Timestamp;
 
-/// A table with three blanks between its columns and no lines.
+/// A table with three blanks between its columns, each at least ten wide, and no lines: as Docker's.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
     for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
+        column.set_padding((0, 3)).set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(10)));
     }
     table.trim_fmt()
 }
@@ -32,6 +32,21 @@ pub(crate) fn size(bytes: u64) -> String {
         _ => whole.to_string(),
     };
     format!("{text}{}", UNITS[unit])
+}
+
+/// Text of somebody else's on one line: a line's end or a terminal's escape in it would make more of it than a cell.
+pub(crate) fn cell(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// A moment as Docker's `{{.CreatedAt}}` of an image has it.
+pub(crate) fn date(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
+}
+
+/// A moment to the second, as a step of a history has it.
+pub(crate) fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// How long ago: `3 minutes ago`.

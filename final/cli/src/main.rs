@@ -5,6 +5,9 @@
     reason = "the doc comments of arguments are the help, where brackets mean what is optional"
 )]
 
+#[macro_use]
+mod out;
+
 mod commands;
 mod format;
 mod progress;
@@ -47,9 +50,11 @@ fn main() -> ExitCode {
             return if told.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
         }
     };
+    let runs = matches!(args.command, Command::Run(_));
     match run(args) {
+        Ok(ExitCode::SUCCESS) if out::failed() => ExitCode::FAILURE,
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(error) => fail(&error, runs),
     }
 }
 
@@ -61,8 +66,9 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.command.run(&Engine::open(data, run)?)
 }
 
-/// Prints an error once, with a hint where the book has one, and gives its exit status.
-fn fail(error: &anyhow::Error) -> ExitCode {
+/// Prints an error once, with a hint where the book has one, and gives its exit status: Docker's 125 where `run` came to run no
+/// container, so that it is told from the container's own, and 1 for every other command.
+fn fail(error: &anyhow::Error, runs: bool) -> ExitCode {
     // Rust starts with SIGPIPE ignored: whoever reads has seen enough (`| head`).
     if error
         .downcast_ref::<std::io::Error>()
@@ -76,7 +82,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         Some(Error::Start { message, .. }) => eprint!("{message}"),
         _ => eprint!("{}", step::report(error.as_ref(), &sampan_engine::hints())),
     }
-    // Docker gives 125 where no container came to run, and 1 for a registry that refuses.
-    let refused = error.downcast_ref::<sampan_image::registry::Error>().is_some();
-    ExitCode::from(known.map_or(if refused { 1 } else { 125 }, Error::exit_code))
+    match known.map_or(125, Error::exit_code) {
+        125 if !runs => ExitCode::FAILURE,
+        code => ExitCode::from(code),
+    }
 }

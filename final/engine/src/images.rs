@@ -66,7 +66,7 @@ impl Engine {
             "Created": text("created"),
             "DockerVersion": "",
             "Author": text("author"),
-            "Config": raw.get("config").cloned().unwrap_or_else(|| json!({})),
+            "Config": with_defaults(raw.get("config")),
             "Architecture": text("architecture"),
             "Variant": text("variant"),
             "Os": text("os"),
@@ -144,6 +144,19 @@ impl Used<'_> {
     fn end(self) -> Result<(), Error> {
         self.images.into_inner().map_or(Ok(()), |images| images.map(drop))
     }
+}
+
+/// The config with Docker's values for what it does not say, so that a template or a script finds each field.
+fn with_defaults(config: Option<&Value>) -> Value {
+    let mut all = json!({
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
+        "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null, "Cmd": null, "Image": "", "Volumes": null,
+        "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": null,
+    });
+    if let (Value::Object(all), Some(Value::Object(config))) = (&mut all, config) {
+        all.extend(config.clone());
+    }
+    all
 }
 
 /// One step of an image's history.

@@ -26,6 +26,17 @@ pub struct Volume {
     pub anonymous: bool,
 }
 
+/// The room that a volume takes.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// Its name.
+    pub name: String,
+    /// How many containers have it.
+    pub links: usize,
+    /// The bytes of its files on the disk.
+    pub size: u64,
+}
+
 /// What `-v` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -147,6 +158,23 @@ impl Engine {
         }
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)
+    }
+
+    /// All volumes, by name, with the room that they take.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn volume_usage(&self) -> Result<Vec<Usage>, Error> {
+        let configs = self.configs()?;
+        let mounts = || configs.iter().flat_map(|config| &config.mounts);
+        self.volumes()?
+            .into_iter()
+            .map(|Volume { name, .. }| {
+                let links = mounts().filter(|mount| mount.volume.as_deref() == Some(&name)).count();
+                let data = self.paths.volumes().join(&name).join("_data");
+                Ok(Usage { links, size: sampan_image::usage::of_folder(&data)?, name })
+            })
+            .collect()
     }
 
     /// Removes a volume that no container uses.

@@ -182,8 +182,9 @@ impl Store {
     /// Gives an image one more name. Whatever had the name before loses it, and stays under its ID.
     ///
     /// # Errors
-    /// As for [`Layout::change`].
+    /// [`Error::Reference`] for one with a digest; else as for [`Layout::change`].
     pub fn tag(&self, image: &Image, reference: &Reference) -> Result<(), Error> {
+        without_digest(reference)?;
         let _pin = self.pin()?;
         // Somebody may have removed it since it was found.
         Image::load(&self.blobs, &image.manifest).map_err(|_| Error::NoImage(image.name()))?;
@@ -264,8 +265,9 @@ impl Store {
     /// Puts an image together, and names it.
     ///
     /// # Errors
-    /// [`Error::Io`] or the step that failed.
+    /// [`Error::Reference`] for a name with a digest, [`Error::Io`] or the step that failed.
     pub fn put_image(&self, new: &NewImage, reference: Option<&Reference>) -> Result<Image, Error> {
+        reference.map_or(Ok(()), without_digest)?;
         let _pin = self.pin()?;
         let invalid = |error: &dyn std::fmt::Display| Error::damaged(self.blobs.folder(), error);
         let bytes = new.bytes().map_err(|error| invalid(&error))?;
@@ -322,6 +324,17 @@ impl Store {
             side_by_side(&missing, unpack)?;
         }
         Ok(layers.into_iter().map(|(diff_id, _)| self.layers.path(diff_id)).collect())
+    }
+}
+
+/// A digest is what an image has, and not what it is given.
+fn without_digest(reference: &Reference) -> Result<(), Error> {
+    match reference.digest() {
+        None => Ok(()),
+        Some(_) => Err(Error::Reference {
+            text: reference.to_string(),
+            reason: "a digest cannot be given, it follows from the content: leave out what begins with @",
+        }),
     }
 }
 

@@ -218,6 +218,9 @@ fn refused(host: &Host) -> Outcome {
         (&["--memory-swap", "64m"], "-m must be given too"),
         (&["-m", "64m", "--memory-swap", "32m"], "at least what -m is"),
         (&["-m", "64m", "--memory-reservation", "65m"], "at most what -m is"),
+        (&["--cpu-quota", "999"], "at least 1000"),
+        (&["--cpu-period", "999"], "from 1000 to 1000000"),
+        (&["--memory-swappiness", "-2"], "from 0 to 100"),
         (&["--oom-score-adj", "1001"], "from -1000 to 1000"),
         (&["--blkio-weight", "9"], "from 10 to 1000"),
     ] {
@@ -225,6 +228,10 @@ fn refused(host: &Host) -> Outcome {
         assert_eq!(output.code, 125, "{output}");
         assert!(output.stderr.contains(said), "{output}");
     }
+    // What means that nothing is asked for.
+    let nothing = ["--memory-swappiness", "-1", "--memory-swap", "-1", "--platform", "linux"];
+    let id = sampan.ok(&[&["create"], &nothing[..], &["busybox", "true"]].concat())?;
+    sampan.ok(&["rm", &id])?;
     for flags in [["--ulimit", "files=5"], ["--device", "fuse"], ["--device-read-bps", "/dev/vda"]] {
         let output = sampan.call(&[&["run"], &flags[..], &["busybox", "true"]].concat())?;
         assert_ne!(output.code, 0);

@@ -124,7 +124,9 @@ fn history(host: &Host) -> Outcome {
     let inspected: Value = serde_json::from_str(&store.ok(&["image", "inspect", "busybox"])?)?;
     assert_eq!(inspected[0]["Id"], id);
     assert_eq!(inspected[0]["RootFS"]["Layers"], config["rootfs"]["diff_ids"]);
-    assert_eq!(inspected[0]["Config"], config["config"]);
+    for (name, value) in config["config"].as_object().ok_or("no config")? {
+        assert_eq!(inspected[0]["Config"][name], *value, "{name}");
+    }
     assert_eq!(inspected[0]["Config"]["Cmd"], json!(["sh", "-l"]));
     assert_eq!(inspected[0]["RepoTags"], json!(["busybox:latest"]));
     assert_eq!(inspected[0]["Size"], fs::metadata(&tar)?.len());
@@ -139,6 +141,9 @@ fn history(host: &Host) -> Outcome {
     let recorded = config["history"].as_array().map(Vec::len).unwrap_or_default();
     assert_eq!(steps.len(), recorded, "a line a step: {steps:?}");
     assert!(steps[0].starts_with(&id) && steps[recorded - 1].ends_with("from the kit"), "{steps:?}");
+    let at = store.ok(&["history", "--format", "{{.CreatedAt}}", "busybox"])?;
+    let stored = config["history"][recorded - 1]["created"].as_str().unwrap_or_default();
+    assert_eq!(at.lines().next(), Some(format!("{}Z", stored.get(..19).unwrap_or_default()).as_str()));
     let sizes = store.ok(&["history", "-H=false", "--format", "{{.Size}}", "busybox"])?;
     let sum: u64 = sizes.lines().map(|line| line.parse().unwrap_or(0)).sum();
     assert_eq!(sum, fs::metadata(&tar)?.len());
@@ -185,11 +190,19 @@ fn room(host: &Host) -> Outcome {
     assert_eq!(images.split_whitespace().take(3).collect::<Vec<_>>(), ["Images", "2", "1"]);
     let containers = row("Containers").ok_or("no containers")?;
     assert_eq!(containers.split_whitespace().take(3).collect::<Vec<_>>(), ["Containers", "1", "0"]);
+    store.ok(&["create", "-v", "data:/data", "busybox", "true"])?;
+    fs::write(store.root.join("volumes/data/_data/full"), vec![1; 100_000])?;
+    let types = store.ok(&["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}}"])?;
+    assert!(lines(&types).get(2).is_some_and(|line| line.starts_with("Local Volumes 1 1 10")), "{types}");
     let each = store.ok(&["system", "df", "-v"])?;
+    for line in ["Images space usage:", "Containers space usage:", "Local Volumes space usage:"] {
+        assert!(lines(&each).contains(&line), "{each}");
+    }
+    assert!(each.lines().any(|line| line.starts_with("data ") && line.ends_with("kB")), "{each}");
     let base = each.lines().find(|line| line.starts_with("busybox")).ok_or("no busybox")?;
     let words: Vec<_> = base.split_whitespace().collect();
-    assert_eq!((words[words.len() - 2], words[words.len() - 1]), ("0B", "1"), "all of it is shared: {base}");
-    assert_eq!(words[2], words[3], "{base}");
+    assert_eq!((words[words.len() - 2], words[words.len() - 1]), ("0B", "2"), "all of it is shared: {base}");
+    assert_eq!(words[words.len() - 3], words[words.len() - 4], "{base}");
     Ok(())
 }
 
@@ -228,7 +241,7 @@ fn archives(host: &Host) -> Outcome {
         let third = Store::new(host)?;
         let packed = host.cmd("gzip", ["-1", "-c", &path]).inner().output()?.stdout;
         let output = host.cmd("sampan", third.args(&["load", "-q"])).input(packed).run()?.success()?;
-        assert_eq!(output.stdout, "");
+        assert!(said.iter().all(|line| output.stdout.contains(line)), "{output}");
         assert_eq!(third.ok(&["images", "-aq", "--no-trunc"])?, id);
     }
     Ok(())
@@ -353,7 +366,7 @@ fn import(host: &Host) -> Outcome {
     assert_eq!(config["history"][0]["comment"], format!("Imported from {}", tar.display()));
     let before = store.names("images/blobs/sha256")?;
     // RUN changes files; only settings can be said here.
-    for wrong in [["-c", "RUN x"], ["-c", "NONSENSE x"], ["--platform", "linux"]] {
+    for wrong in [["-c", "RUN x"], ["-c", "NONSENSE x"], ["--platform", "lynx"]] {
         let output = store.call(&[&["import"], &wrong[..], &[&tar.to_string_lossy(), "x"]].concat())?;
         assert_ne!(output.code, 0, "{output}");
     }

@@ -57,7 +57,7 @@ impl<'a> Scene<'a> {
 
     /// The command has failed, said these words, and changed nothing: what is half done goes with the next `prune`.
     pub(super) fn refused(&self, what: &str, output: &Output, words: &[&str]) -> Outcome {
-        assert!(output.code == 1 || output.code == 125, "{what}: {output}");
+        assert_eq!(output.code, 1, "{what}: {output}");
         assert!(output.stderr.len() < 4000, "{what}: {} bytes of error", output.stderr.len());
         assert!(!output.stderr.contains("panicked"), "{what}: {output}");
         for word in words {

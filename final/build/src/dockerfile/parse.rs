@@ -40,10 +40,10 @@ fn dockerfile(text: &str) -> Result<Dockerfile, Finding> {
     Ok(Dockerfile { escape: lines.escape, instructions })
 }
 
-/// Parses the instruction that an image's ONBUILD carries.
-pub(crate) fn trigger(text: &str, escape: char) -> Result<Instruction, Mistake> {
+/// Parses an instruction that stands alone: that an image's ONBUILD carries, or a `--change`. `source` says which.
+pub(crate) fn alone(source: &str, text: &str, escape: char) -> Result<Instruction, Mistake> {
     let parsed = instruction(&Line::whole(text, 0), escape);
-    parsed.map_err(|finding| Mistake::new("ONBUILD of the base image", text, finding))
+    parsed.map_err(|finding| Mistake::new(source, text, finding))
 }
 
 pub(crate) fn instruction(line: &Line, escape: char) -> Result<Instruction, Finding> {

@@ -74,8 +74,6 @@ pub(super) struct Asked {
     /// The most processes
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
-    #[command(flatten)]
-    limits: limits::Confines,
     /// bridge, none, host, or container:NAME
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     network: Option<String>,
@@ -102,6 +100,9 @@ pub(super) struct Asked {
     // One list, because a flag between the two would else be taken for this command's own.
     #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     image: Vec<String>,
+    // The last, for its heading holds for all that follows.
+    #[command(flatten)]
+    limits: limits::Confines,
 }
 
 impl Asked {
@@ -119,8 +120,7 @@ impl Asked {
         // Held until the container's record says that it uses the image.
         let _pin = engine.images().pin()?;
         let wanted = Ensure { name: &options.image, policy, platform: platform.as_ref() };
-        // In a box it is no registry's error to `main`, and the status is 125: as for all that keeps a container from being made.
-        super::ensure(engine, &wanted, quiet).map_err(|error| anyhow::Error::from_boxed(error.into()))?;
+        super::ensure(engine, &wanted, quiet)?;
         Ok(engine.create(&options)?)
     }
 

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use jiff::Timestamp;
 use sampan_engine::Engine;
+use sampan_engine::images::Step;
 use serde_json::json;
 
 use crate::format;
@@ -34,20 +36,22 @@ impl History {
         const LONGEST: usize = 45;
         let image = engine.images().resolve(&self.image)?;
         let id = if self.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
+        let time =
+            |step: &Step, show: fn(Timestamp) -> String| step.created.map_or_else(|| "N/A".to_owned(), show);
         let mut values = Vec::new();
         for (at, step) in engine.image_history(&image)?.into_iter().enumerate() {
-            let mut command = step.created_by.replace(['\t', '\n'], " ");
+            let mut command = format::cell(&step.created_by);
             if !self.no_trunc && command.chars().count() > LONGEST {
                 command = command.chars().take(LONGEST - 1).chain(['…']).collect();
             }
             values.push(json!({
                 // The steps before the last have no image of their own.
                 "ID": if at == 0 { id.as_str() } else { "<missing>" },
-                "CreatedSince": step.created.map_or_else(|| "N/A".to_owned(), format::ago),
-                "CreatedAt": step.created.map_or_else(|| "N/A".to_owned(), |time| time.to_string()),
+                "CreatedSince": time(&step, if self.human { format::ago } else { format::seconds }),
+                "CreatedAt": time(&step, format::seconds),
                 "CreatedBy": command,
                 "Size": if self.human { format::size(step.size) } else { step.size.to_string() },
-                "Comment": step.comment,
+                "Comment": format::cell(&step.comment),
             }));
         }
         let header = json!({"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT"});
@@ -55,7 +59,8 @@ impl History {
         let default = format!(
             "table {{{{.ID}}}}\t{{{{.{created}}}}}\t{{{{.CreatedBy}}}}\t{{{{.Size}}}}\t{{{{.Comment}}}}"
         );
-        let text = if self.quiet { "{{.ID}}" } else { self.format.as_deref().unwrap_or(&default) };
+        let default = if self.quiet { "{{.ID}}" } else { &default };
+        let text = self.format.as_deref().filter(|text| *text != "table").unwrap_or(default);
         let wrong = |reason| anyhow::anyhow!("--format: {reason}");
         print!("{}", Template::parse(text).map_err(wrong)?.render_list(&values, &header).map_err(wrong)?);
         Ok(ExitCode::SUCCESS)

@@ -33,6 +33,7 @@ pub(crate) enum Image {
     /// Give an image to a registry
     Push(push::Push),
     /// Remove images
+    #[command(visible_alias = "remove")]
     Rm(rmi::Rmi),
     /// Write images into an archive
     Save(save::Save),
@@ -81,6 +82,9 @@ impl Inspect {
                 Ok(image) => values.push(engine.inspect_image(&image)?),
                 Err(error) => {
                     eprint!("{}", step::report(&error, &sampan_engine::hints()));
+                    if engine.container(name).is_ok() {
+                        eprintln!("hint: there is a container of that name: `sampan ps -a` shows it");
+                    }
                     code = ExitCode::FAILURE;
                 }
             }
@@ -107,14 +111,16 @@ pub(crate) struct Prune {
     /// Without asking
     #[arg(short, long)]
     force: bool,
-    /// until=TIME or DURATION, label=KEY[=VALUE]
+    /// until=TIME or DURATION, label=KEY[=VALUE], label!=KEY[=VALUE], dangling=false as --all, reference=PATTERN
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
 }
 
 impl Prune {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
-        let what = if self.all {
+        let mut filters = Filters::parse(engine, &self.filter)?;
+        let all = filters.take_all(self.all);
+        let what = if all {
             "all images without at least one container associated to them"
         } else {
             "all dangling images"
@@ -122,10 +128,9 @@ impl Prune {
         if !self.force && !format::confirmed(&format!("WARNING! This will remove {what}."))? {
             return Ok(ExitCode::SUCCESS);
         }
-        let filters = Filters::parse(engine, &self.filter)?;
         let before = engine.images().list()?;
         let usage = engine.images().usage(&before)?;
-        let removed = engine.prune_images(self.all, &|image| filters.image(image))?;
+        let removed = engine.prune_images(all, &|image| filters.image(image))?;
         if !removed.images.is_empty() {
             println!("Deleted Images:");
             removed.untagged.iter().for_each(|reference| println!("untagged: {reference}"));

@@ -18,7 +18,7 @@ use crate::template::Template;
     after_help = "Example:\n  sampan images --filter reference='busy*' --format '{{.ID}} {{.Tag}}'\n\nSIZE is what the store keeps for carrying the image about: its layers as they are stored, compressed or not. `sampan system df` shows the disk."
 )]
 pub(crate) struct Images {
-    /// Ids only
+    /// Ids only, each once
     #[arg(short, long)]
     quiet: bool,
     /// Also those that only others are built on; there are none, so it changes nothing
@@ -30,11 +30,11 @@ pub(crate) struct Images {
     /// With the digests under which registries have them
     #[arg(long)]
     digests: bool,
-    /// dangling=true|false, label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE
+    /// dangling=true|false, label=KEY[=VALUE], label!=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE, until=TIME
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// A Go template, `table` and one, or `json`
-    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "tree"])]
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "tree")]
     format: Option<String>,
     /// A picture of which images share which layers
     #[arg(long)]
@@ -53,13 +53,8 @@ impl Images {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         let all = engine.images().list()?;
         let filters = Filters::parse(engine, &self.filter)?;
-        let images: Vec<_> = all.iter().filter(|image| filters.image(image)).collect();
-        if self.tree {
-            print!("{}", super::image_tree::picture(&images));
-            return Ok(ExitCode::SUCCESS);
-        }
-        let mut rows = Vec::new();
-        for image in images {
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        for image in all.iter().filter(|image| filters.image(image)) {
             let references: Vec<_> = image.references.iter().map(Some).collect();
             let references = if references.is_empty() { vec![None] } else { references };
             rows.extend(
@@ -69,11 +64,11 @@ impl Images {
                     .filter(|row| self.shows(row, &filters)),
             );
         }
-        if self.quiet {
-            let mut ids: Vec<_> = rows.iter().map(|row| self.id(row.image)).collect();
-            ids.dedup();
-            ids.iter().for_each(|id| println!("{id}"));
-        } else if let Some(text) = &self.format {
+        if self.tree {
+            let mut images: Vec<_> = rows.iter().map(|row| row.image).collect();
+            images.dedup_by_key(|image| &image.id);
+            print!("{}", super::image_tree::picture(&images));
+        } else if let Some(text) = self.format.as_ref().filter(|text| *text != "table") {
             let template = Template::parse(text).map_err(|reason| anyhow::anyhow!("--format: {reason}"))?;
             let used = engine.used_images()?;
             let values: Vec<_> = rows.iter().map(|row| self.value(row, &used)).collect();
@@ -83,6 +78,10 @@ impl Images {
                     .render_list(&values, &header())
                     .map_err(|reason| anyhow::anyhow!("--format: {reason}"))?
             );
+        } else if self.quiet {
+            let mut ids: Vec<_> = rows.iter().map(|row| self.id(row.image)).collect();
+            ids.dedup();
+            ids.iter().for_each(|id| println!("{id}"));
         } else {
             println!("{}", self.table(&rows));
         }
@@ -91,7 +90,7 @@ impl Images {
 
     fn shows(&self, row: &Row<'_>, filters: &Filters) -> bool {
         let named = |pattern: &String| row.reference.is_some_and(|reference| fits(pattern, reference));
-        self.repository.as_ref().is_none_or(named)
+        self.repository.as_ref().filter(|pattern| !pattern.is_empty()).is_none_or(named)
             && (filters.references.is_empty() || filters.references.iter().any(named))
     }
 
@@ -123,7 +122,7 @@ impl Images {
             "Tag": tag(row),
             "Digest": digest(row),
             "CreatedSince": row.image.created.map_or_else(|| "N/A".to_owned(), format::ago),
-            "CreatedAt": row.image.created.map_or_else(|| "N/A".to_owned(), |time| time.to_string()),
+            "CreatedAt": row.image.created.map_or_else(|| "N/A".to_owned(), format::date),
             "Size": format::size(row.image.size),
             "VirtualSize": format::size(row.image.size),
             "SharedSize": "N/A",
@@ -158,6 +157,7 @@ fn digest(row: &Row<'_>) -> String {
 pub(super) struct Filters {
     dangling: Option<bool>,
     labels: Vec<(String, Option<String>)>,
+    not_labels: Vec<(String, Option<String>)>,
     references: Vec<String>,
     before: Option<jiff::Timestamp>,
     since: Option<jiff::Timestamp>,
@@ -167,35 +167,47 @@ pub(super) struct Filters {
 impl Filters {
     pub(super) fn parse(engine: &Engine, texts: &[String]) -> anyhow::Result<Self> {
         let mut filters = Self::default();
+        let label = |label: &str| match label.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (label.to_owned(), None),
+        };
         let created = |name: &str| anyhow::Ok(engine.images().resolve(name)?.created);
         for text in texts {
             match text.split_once('=') {
                 Some(("dangling", value @ ("true" | "1"))) | Some(("dangling", value @ ("false" | "0"))) => {
                     filters.dangling = Some(matches!(value, "true" | "1"));
                 }
-                Some(("label", label)) => filters.labels.push(match label.split_once('=') {
-                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                    None => (label.to_owned(), None),
-                }),
+                Some(("label", text)) => filters.labels.push(label(text)),
+                Some(("label!", text)) => filters.not_labels.push(label(text)),
                 Some(("reference", pattern)) => filters.references.push(pattern.to_owned()),
                 Some(("before", name)) => filters.before = created(name)?,
                 Some(("since", name)) => filters.since = created(name)?,
                 Some(("until", time)) => filters.until = Some(format::moment(time)?),
-                _ => bail!("{text:?} is no filter: dangling=, label=, reference=, before=, since= or until="),
+                _ => bail!(
+                    "{text:?} is no filter: dangling=true|false, label=, label!=, reference=, before=, since= or until="
+                ),
             }
         }
         Ok(filters)
     }
 
-    /// Whether an image passes, under whatever name.
+    /// Whether a prune takes what has a name too: `dangling=` says it as `--all` does, and last.
+    pub(super) fn take_all(&mut self, all: bool) -> bool {
+        self.dangling.take().map_or(all, |dangling| !dangling)
+    }
+
+    /// Whether an image passes: by `reference`, under any of its names.
     pub(super) fn image(&self, image: &Image) -> bool {
         let labels =
             image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
         let has = |(key, value): &(String, Option<String>)| {
             labels.get(key).is_some_and(|own| value.as_ref().is_none_or(|value| value == own))
         };
+        let named = |reference: &Reference| self.references.iter().any(|pattern| fits(pattern, reference));
         self.dangling.is_none_or(|dangling| dangling == image.references.is_empty())
             && self.labels.iter().all(has)
+            && !self.not_labels.iter().any(has)
+            && (self.references.is_empty() || image.references.iter().any(named))
             && self.before.is_none_or(|before| image.created.is_some_and(|created| created < before))
             && self.since.is_none_or(|since| image.created.is_some_and(|created| created > since))
             && self.until.is_none_or(|until| image.created.is_some_and(|created| created < until))

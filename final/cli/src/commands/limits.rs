@@ -16,9 +16,9 @@ pub(super) struct Confines {
     /// The most memory and swap together, as 128m; -1 for all swap there is
     #[arg(long, value_name = "SIZE", value_parser = swap, allow_hyphen_values = true)]
     memory_swap: Option<i64>,
-    /// How readily it is swapped out, 0 to 100 (cgroup version 1)
-    #[arg(long, value_name = "PERCENT")]
-    memory_swappiness: Option<u64>,
+    /// How readily it is swapped out, 0 to 100 (cgroup version 1); -1 leaves it as it is
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
+    memory_swappiness: Option<i64>,
     /// At its memory limit it waits, and is not killed (cgroup version 1)
     #[arg(long)]
     oom_kill_disable: bool,
@@ -78,7 +78,11 @@ impl From<Confines> for Limits {
         Self {
             memory_reservation: asked.memory_reservation,
             memory_swap: asked.memory_swap,
-            memory_swappiness: asked.memory_swappiness,
+            // What is below 0 is too much: it is refused with the rest.
+            memory_swappiness: asked
+                .memory_swappiness
+                .filter(|percent| *percent != -1)
+                .map(|percent| u64::try_from(percent).unwrap_or(u64::MAX)),
             oom_kill_disable: asked.oom_kill_disable,
             oom_score_adj: asked.oom_score_adj,
             cpu_shares: asked.cpu_shares,

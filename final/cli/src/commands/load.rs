@@ -16,7 +16,7 @@ pub(crate) struct Load {
     /// The archive, of Docker's or OCI's form, plain or compressed; else it comes from standard input
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Say nothing
+    /// Nothing but the names of what was loaded, as always: there is no progress to leave out
     #[arg(short, long)]
     quiet: bool,
 }
@@ -31,9 +31,6 @@ impl Load {
             None => Box::new(io::stdin().lock()),
         };
         for loaded in engine.images().load(reader)? {
-            if self.quiet {
-                continue;
-            }
             loaded.references.iter().for_each(|reference| println!("Loaded image: {reference}"));
             if loaded.references.is_empty() {
                 println!("Loaded image ID: {}", loaded.image.id);

@@ -11,6 +11,7 @@ mod image;
 mod image_tree;
 mod images;
 mod import;
+mod inspect;
 mod kill;
 mod limits;
 mod load;
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Images(images::Images),
     /// Show the steps that made an image
     History(history::History),
+    /// Show all that is known of images, as JSON
+    Inspect(inspect::Inspect),
     /// Give an image one more name
     Tag(tag::Tag),
     /// Remove images
@@ -134,6 +137,7 @@ impl Command {
             Self::Commit(command) => command.run(engine),
             Self::Diff(command) => command.run(engine),
             Self::History(command) => command.run(engine),
+            Self::Inspect(command) => command.run(engine),
             Self::Image(command) => command.run(engine),
             Self::System(command) => command.run(engine),
             Self::Save(command) => command.run(engine),

@@ -42,7 +42,7 @@ impl Ps {
             vec![
                 id(container),
                 config.image.clone(),
-                self.command(container),
+                command(container, self.no_trunc),
                 format::ago(config.created),
                 status(container),
                 ports,
@@ -53,15 +53,15 @@ impl Ps {
         println!("{}", format::table(&header, rows.collect()));
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn command(&self, container: &Container) -> String {
-        let command = container.config.args.join(" ");
-        let longest = 19;
-        if self.no_trunc || command.chars().count() <= longest + 1 {
-            format!("\"{command}\"")
-        } else {
-            format!("\"{}…\"", command.chars().take(longest).collect::<String>())
-        }
+pub(super) fn command(container: &Container, whole: bool) -> String {
+    let command = container.config.args.join(" ");
+    let longest = 19;
+    if whole || command.chars().count() <= longest + 1 {
+        format!("\"{command}\"")
+    } else {
+        format!("\"{}…\"", command.chars().take(longest).collect::<String>())
     }
 }
 
@@ -80,7 +80,7 @@ fn ports(asked: &[String]) -> String {
     asked.iter().flat_map(shown).collect::<Vec<_>>().join(", ")
 }
 
-fn status(container: &Container) -> String {
+pub(super) fn status(container: &Container) -> String {
     let state = &container.state;
     let since = |time: Option<Timestamp>| time.map_or_else(String::new, format::ago);
     match state.status {

@@ -3,15 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use sampan_engine::Engine;
+use sampan_engine::{Engine, Error, ImageError};
 
 /// Remove images
 #[derive(Args)]
 #[command(after_help = "Example:\n  sampan rmi busybox:latest")]
 pub(crate) struct Rmi {
-    /// Also where a stopped container was made from it
+    /// Also where a container was made from it: the name goes, the image stays for the container. And no failure where there is none
     #[arg(short, long)]
     force: bool,
+    /// Docker's: leave untagged parents. There are none, so it changes nothing
+    #[arg(long)]
+    no_prune: bool,
     /// References or ids
     #[arg(required = true)]
     images: Vec<String>,
@@ -28,7 +31,10 @@ impl Rmi {
                 }
                 Err(error) => {
                     eprint!("{}", step::report(&error, &sampan_engine::hints()));
-                    code = ExitCode::FAILURE;
+                    // With -f it is enough that there is none.
+                    if !(self.force && matches!(error, Error::Image(ImageError::NoImage(_)))) {
+                        code = ExitCode::FAILURE;
+                    }
                 }
             }
         }

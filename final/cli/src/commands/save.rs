@@ -106,7 +106,7 @@ pub(super) fn beside(path: &Path) -> anyhow::Result<(NamedTempFile, PathBuf)> {
     let file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .tempfile_in(folder.unwrap_or(".".as_ref()))
-        .with_context(|| format!("cannot write beside {}", path.display()))?;
+        .with_context(|| format!("cannot write {}: no new file can be made in its folder", path.display()))?;
     Ok((file, path))
 }
 

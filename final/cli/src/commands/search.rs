@@ -42,7 +42,7 @@ impl Search {
         }
         let filters =
             self.filter.iter().map(|text| Filter::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
-        let format = self.format.as_deref().map(Template::parse).transpose();
+        let format = self.format.as_deref().filter(|text| *text != "table").map(Template::parse).transpose();
         let format = format.map_err(|reason| anyhow!("--format: {reason}"))?;
         let found = super::registries()?.search(&self.term, self.limit)?;
         let found = found.iter().filter(|found| filters.iter().all(|filter| filter.passes(found)));

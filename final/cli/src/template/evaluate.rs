@@ -132,6 +132,8 @@ fn unknown(field: &str, value: &Value) -> String {
 fn items(value: Value) -> Result<Vec<(Value, Value)>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
+        // What `index` gives for a key that is not there.
+        Value::String(text) if text.is_empty() => Ok(Vec::new()),
         Value::Array(items) => {
             Ok(items.into_iter().enumerate().map(|(at, item)| (at.into(), item)).collect())
         }

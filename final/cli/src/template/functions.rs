@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// As Go prints it.
 pub(super) fn print(value: &Value) -> String {
@@ -11,7 +11,9 @@ pub(super) fn print(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(print).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let pairs: Vec<_> = map.iter().map(|(key, value)| format!("{key}:{}", print(value))).collect();
+            // What is in a set stands for nothing more: `map[80/tcp:{}]`.
+            let shown = |value: &Value| if *value == json!({}) { "{}".to_owned() } else { print(value) };
+            let pairs: Vec<_> = map.iter().map(|(key, value)| format!("{key}:{}", shown(value))).collect();
             format!("map[{}]", pairs.join(" "))
         }
         other => other.to_string(),
@@ -45,6 +47,8 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         "title" => Value::String(title(&text(0)?)),
         "join" => Value::String(list(any(0)?)?.iter().map(print).collect::<Vec<_>>().join(&text(1)?)),
         "split" => text(0)?.split(&text(1)?).map(str::to_owned).collect(),
+        "pad" => Value::String(" ".repeat(width(any(1)?)?) + &text(0)? + &" ".repeat(width(any(2)?)?)),
+        "slice" => slice(arguments)?,
         "truncate" => Value::String(text(0)?.chars().take(number(any(1)?)?).collect()),
         "len" => match any(0)? {
             Value::Array(items) => items.len().into(),
@@ -98,8 +102,27 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
             let at = number(key)?;
             items.get(at).cloned().ok_or_else(|| format!("index {at} of a list of {}", items.len()))
         }
-        Value::Object(map) => Ok(map.get(&print(key)).cloned().unwrap_or(Value::Null)),
-        Value::Null => Ok(Value::Null),
+        // Go gives a map's zero for a key that is not there: of labels, the empty string.
+        Value::Object(map) => Ok(map.get(&print(key)).cloned().unwrap_or_else(|| json!(""))),
+        Value::Null => Ok(json!("")),
+        other => Err(format!("{other} has no parts")),
+    }
+}
+
+/// A part of a text or a list, from one place to before another.
+fn slice(arguments: &[Value]) -> Result<Value, String> {
+    let of = arguments.first().ok_or("slice needs more")?;
+    let at = |index: usize, or: usize| arguments.get(index).map_or(Ok(or), number);
+    let outside = |length: usize| format!("slice beyond a length of {length}");
+    match of {
+        Value::String(text) => {
+            let part = text.get(at(1, 0)?..at(2, text.len())?);
+            part.map(|part| json!(part)).ok_or_else(|| outside(text.len()))
+        }
+        Value::Array(items) => {
+            let part = items.get(at(1, 0)?..at(2, items.len())?);
+            part.map(|part| json!(part)).ok_or_else(|| outside(items.len()))
+        }
         other => Err(format!("{other} has no parts")),
     }
 }
@@ -115,27 +138,48 @@ fn order(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-/// `%s`, `%v`, `%d`, `%q`, `%%`.
+/// A number of blanks: no template needs more than a screen is wide, and none gets all memory.
+fn width(value: &Value) -> Result<usize, String> {
+    const WIDEST: usize = 1000;
+    number(value)
+        .and_then(|width| if width > WIDEST { Err(format!("{width} is too wide")) } else { Ok(width) })
+}
+
+/// `%s`, `%v`, `%d`, `%t`, `%q`, with a width, as `%-20s` or `%5d`, and at most so many characters, as `%.12s`; `%%`.
 fn format(text: &str, arguments: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     let mut arguments = arguments.iter();
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        if character != '%' {
-            out.push(character);
-            continue;
-        }
-        let verb = characters.next();
-        if verb == Some('%') {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        if let Some(after) = after.strip_prefix('%') {
             out.push('%');
+            rest = after;
             continue;
         }
+        let at = after.find(|character: char| !matches!(character, '-' | '.' | '0'..='9'));
+        let (size, verb) = after.split_at(at.unwrap_or(after.len()));
         let argument = arguments.next().ok_or("printf needs more")?;
-        match verb {
-            Some('s' | 'v' | 'd') => out.push_str(&print(argument)),
-            Some('q') => out.push_str(&Value::String(print(argument)).to_string()),
-            _ => return Err("printf knows %s %v %d %q".to_owned()),
+        let mut shown = match verb.chars().next() {
+            Some('s' | 'v' | 'd' | 't') => print(argument),
+            Some('q') => Value::String(print(argument)).to_string(),
+            _ => return Err("printf knows %s %v %d %t %q".to_owned()),
+        };
+        let (wide, most) = size.split_once('.').unwrap_or((size, ""));
+        let count = |digits: &str| match digits {
+            "" => Ok(0),
+            digits => {
+                digits.parse().map_err(|_| format!("%{size} is no width")).and_then(|n: u64| width(&n.into()))
+            }
+        };
+        if !most.is_empty() {
+            shown = shown.chars().take(count(most)?).collect();
         }
+        out.push_str(&match wide.strip_prefix('-') {
+            Some(wide) => format!("{shown:<0$}", count(wide)?),
+            None => format!("{shown:>0$}", count(wide)?),
+        });
+        rest = &verb[1..];
     }
-    Ok(out)
+    Ok(out + rest)
 }

@@ -95,6 +95,16 @@ mod tests {
                 "{{title .Name}} {{lower \"A\"}} {{truncate .Name 2}} {{index (split \"a:b\" \":\") 1}}",
                 "Web a we b",
             ),
+            ("{{slice .Name 1}}{{slice .Name 0 2}}{{slice .Names 1 2}}{{pad .Name 1 2}}", "ebwe[b] web  "),
+            (
+                "{{printf \"%-5s|%5d|%.2s|%5.1q|%t%%\" .Name .Size .Name .Name .Up}}",
+                "web  |    5|we|    \"|true%",
+            ),
+            (
+                "<{{index .Labels \"x\"}}{{range index .Labels \"x\"}}x{{end}}>{{eq (index .Labels \"x\") \"\"}}",
+                "<>true",
+            ),
+            ("{{.Ports}}", "map[80/tcp:[map[HostPort:8080]] 9/udp:<no value>]"),
         ] {
             assert_eq!(render(template).as_deref(), Ok(text), "{template}");
         }
@@ -133,6 +143,12 @@ mod tests {
             "{{else}}",
             "{{range}}{{end}}",
             "{{$x}}",
+            "{{slice .Name 2 1}}",
+            "{{slice .Name 0 9}}",
+            "{{pad .Name 1001 0}}",
+            "{{printf \"%1001s\" .Name}}",
+            "{{printf \"%x\" .Name}}",
+            "{{printf \"%\" .Name}}",
         ] {
             render(template).unwrap_err();
         }
@@ -143,7 +159,7 @@ mod tests {
         let template = Template::parse("table {{.Name}}\\t{{.Size}}").unwrap();
         let text = template
             .render_list(&[json!({"Name": "web", "Size": 5})], &json!({"Name": "NAME", "Size": "SIZE"}));
-        assert_eq!(text.unwrap(), "NAME   SIZE\nweb    5\n");
+        assert_eq!(text.unwrap(), "NAME      SIZE\nweb       5\n");
     }
 
     #[test]
@@ -167,7 +183,7 @@ mod tests {
             parts in proptest::collection::vec(proptest::sample::select(vec![
                 "{{", "}}", "{{- ", " -}}", "{{if ", "{{range ", "{{with ", "{{else}}", "{{else if ", "{{end}}", ".", ".Name", ".Names", ".Ports",
                 "$", "$x", ":=", "|", "(", ")", ",", " ", "\"", "`", "\\", "-1", "1", "99999999999999999999", "1e9", "nil", "eq", "ne", "lt",
-                "index", "len", "join", "split", "printf", "\"%s%q%\"", "truncate", "json", "title", "and", "or", "not", "/*", "*/", "\u{df}", "\u{1F600}",
+                "index", "len", "join", "split", "printf", "\"%s%q%\"", "\"%-9.2s\"", "slice", "pad", "truncate", "json", "title", "and", "or", "not", "/*", "*/", "\u{df}", "\u{1F600}",
             ]), 0..30),
         ) {
             let _ = render(&text);

@@ -160,7 +160,7 @@ impl Device {
 impl Limits {
     /// What does not go together, or with the two that have short flags.
     pub(crate) fn check(&self, memory: Option<u64>, cpus: Option<f64>) -> Result<(), Error> {
-        let swap = self.memory_swap.filter(|swap| *swap != 0);
+        let swap = self.memory_swap.filter(|swap| *swap > 0);
         let wrong = if cpus.is_some() && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
             "--cpus is a quota and a period: leave --cpu-quota and --cpu-period out"
         } else if swap.is_some() && memory.is_none() {
@@ -171,6 +171,10 @@ impl Limits {
             "--memory-reservation is at most what -m is"
         } else if self.memory_swappiness.is_some_and(|percent| percent > 100) {
             "--memory-swappiness goes from 0 to 100"
+        } else if self.cpu_period.is_some_and(|period| period != 0 && !(1000..=1_000_000).contains(&period)) {
+            "--cpu-period goes from 1000 to 1000000 microseconds"
+        } else if self.cpu_quota.is_some_and(|quota| (1..1000).contains(&quota)) {
+            "--cpu-quota is at least 1000 microseconds, or -1 for no limit"
         } else if self.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             "--oom-score-adj goes from -1000 to 1000"
         } else if self.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
@@ -219,8 +223,11 @@ mod tests {
         let check = |limits: Limits, memory| limits.check(memory, Some(1.0)).unwrap_err();
         check(Limits { cpu_quota: Some(1), ..Limits::default() }, None);
         check(Limits { memory_swap: Some(1), ..Limits::default() }, Some(2));
-        check(Limits { memory_swap: Some(-1), ..Limits::default() }, None);
+        check(Limits { memory_swap: Some(1), ..Limits::default() }, None);
+        Limits { cpu_quota: Some(999), ..Limits::default() }.check(None, None).unwrap_err();
+        Limits { cpu_period: Some(999), ..Limits::default() }.check(None, None).unwrap_err();
         check(Limits { blkio_weight: Some(9), ..Limits::default() }, None);
         Limits { memory_swap: Some(-1), ..Limits::default() }.check(Some(2), None).unwrap();
+        Limits { memory_swap: Some(-1), ..Limits::default() }.check(None, None).unwrap();
     }
 }

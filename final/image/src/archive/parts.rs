@@ -83,7 +83,8 @@ impl Parts {
                 }
                 Some(false) if size > 0 && !is_marker(&path) => {
                     let layer =
-                        store.layers.receive(&store.blobs, file, None, Path::new(&path), Arc::clone(&pin))?;
+                        store.layers.receive(&store.blobs, file, None, Path::new(&path), Arc::clone(&pin));
+                    let layer = layer.map_err(|error| no_layer(&path, error))?;
                     parts.check(&path, &layer)?;
                     parts.layers.insert(path, layer);
                 }
@@ -161,6 +162,17 @@ fn is_document(start: &[u8], size: u64) -> bool {
 /// `VERSION` beside each layer of an old archive.
 fn is_marker(path: &str) -> bool {
     path.rsplit('/').next() == Some("VERSION")
+}
+
+/// A file that is named as no layer is, and is none: whoever made the archive had no images in mind.
+fn no_layer(path: &str, error: Error) -> Error {
+    let is_named = path.starts_with("blobs/") || path.contains(".tar");
+    match error {
+        Error::Layer(_) if !is_named => refused(format_args!(
+            "{path:?} in it is neither a layer nor a document. `sampan import` takes the archive of a file system"
+        )),
+        other => other,
+    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "format_args! is passed on")]

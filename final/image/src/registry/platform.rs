@@ -33,6 +33,10 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no platform: OS/ARCHITECTURE[/VARIANT], as linux/arm64");
+        // An operating system alone means this machine's kind of it.
+        if text == "linux" {
+            return Ok(Self::default());
+        }
         let mut parts = text.split('/');
         let mut part = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
         let (os, architecture, variant) = (part().ok_or_else(wrong)?, part().ok_or_else(wrong)?, part());
@@ -126,11 +130,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_platform_is_two_or_three_words() {
+    fn a_platform_is_linux_or_two_or_three_words() {
         for (text, shown) in [("linux/amd64", "linux/amd64"), ("linux/aarch64/v8", "linux/arm64/v8")] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), shown);
         }
-        for text in ["", "linux", "linux/", "linux/arm64/v8/x", "/amd64", "linux/arm64/"] {
+        assert_eq!("linux".parse::<Platform>(), Ok(Platform::default()));
+        for text in ["", "lynx", "linux/", "linux/arm64/v8/x", "/amd64", "linux/arm64/"] {
             text.parse::<Platform>().unwrap_err();
         }
     }
