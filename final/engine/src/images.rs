@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sampan_image::{Image, ImageId, Reference, Removed};
 use serde_json::{Value, json};
 
-use crate::{Container, Engine, Error};
+use crate::{Config, Container, Engine, Error};
 
 impl Engine {
     /// Removes an image's name, and with its last name the image, unless a container was made from it.
@@ -14,8 +14,8 @@ impl Engine {
     /// # Errors
     /// As for [`sampan_image::Store::remove`].
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed, Error> {
-        let used = Used { engine: self, images: OnceCell::new() };
-        let removed = self.images.remove(name, force, &|id| used.has(id));
+        let used = Used { engine: self, containers: OnceCell::new() };
+        let removed = self.images.remove(name, force, &|id| used.by(id));
         used.end()?;
         Ok(removed?)
     }
@@ -26,9 +26,10 @@ impl Engine {
     /// # Errors
     /// As for [`sampan_image::Store::prune`].
     pub fn prune_images(&self, all: bool, select: &dyn Fn(&Image) -> bool) -> Result<Removed, Error> {
-        let used = Used { engine: self, images: OnceCell::new() };
-        let chosen =
-            |image: &Image| (all || image.references.is_empty()) && !used.has(&image.id) && select(image);
+        let used = Used { engine: self, containers: OnceCell::new() };
+        let chosen = |image: &Image| {
+            (all || image.references.is_empty()) && used.by(&image.id).is_none() && select(image)
+        };
         let removed = self.images.prune(&chosen);
         used.end()?;
         Ok(removed?)
@@ -131,18 +132,23 @@ impl Engine {
 /// Which images are in use at the moment when it is asked first: a container that is made before that counts.
 struct Used<'a> {
     engine: &'a Engine,
-    images: OnceCell<Result<BTreeMap<String, usize>, Error>>,
+    containers: OnceCell<Result<Vec<Config>, Error>>,
 }
 
 impl Used<'_> {
-    /// What is not known counts as used.
-    fn has(&self, id: &ImageId) -> bool {
-        let images = self.images.get_or_init(|| self.engine.used_images());
-        images.as_ref().map_or(true, |images| images.contains_key(&id.to_string()))
+    /// The name of a container that has the image. What is not known counts as used.
+    fn by(&self, id: &ImageId) -> Option<String> {
+        let id = id.to_string();
+        match self.containers.get_or_init(|| self.engine.configs()) {
+            Ok(containers) => {
+                containers.iter().find(|config| config.image_id == id).map(|config| config.name.clone())
+            }
+            Err(_) => Some(String::new()),
+        }
     }
 
     fn end(self) -> Result<(), Error> {
-        self.images.into_inner().map_or(Ok(()), |images| images.map(drop))
+        self.containers.into_inner().map_or(Ok(()), |containers| containers.map(drop))
     }
 }
 

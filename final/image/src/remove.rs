@@ -30,8 +30,8 @@ pub struct Removed {
 }
 
 impl Store {
-    /// Takes away the name that is given; or, for an ID, the only name. An image without names is removed, unless `in_use` says of
-    /// its ID that a container has it: then it is an error, or with `force` the image stays without a name. `in_use` is asked when no
+    /// Takes away the name that is given; or, for an ID, the only name. An image without names is removed, unless `user` tells the name
+    /// of a container that has its ID: then it is an error, or with `force` the image stays without a name. `user` is asked when no
     /// other image can be taken into use, so it must look anew. What cannot be read is removed by its name.
     ///
     /// # Errors
@@ -40,11 +40,11 @@ impl Store {
         &self,
         name: &str,
         force: bool,
-        in_use: &dyn Fn(&ImageId) -> bool,
+        user: &dyn Fn(&ImageId) -> Option<String>,
     ) -> Result<Removed, Error> {
         let alone = Pin::alone(self.blobs.folder())?;
         let mut removed = self.layout.change(|entries| match self.resolve(name) {
-            Ok(image) => self.take_away(entries, image, name, force, in_use),
+            Ok(image) => self.take_away(entries, image, name, force, user),
             Err(error) => take_damaged(entries, name, error),
         })?;
         // Others at work may be about to use what nothing names: the next removal sweeps.
@@ -56,7 +56,7 @@ impl Store {
 
     /// Removes each image that `select` chooses, under all of its names, and then what nothing names: also what killed commands have
     /// left. While others work in the store they are in nobody's way: names go at once, files with the next removal. `select` is asked
-    /// as `in_use` of [`Store::remove`].
+    /// as `user` of [`Store::remove`].
     ///
     /// # Errors
     /// The step that failed; the images before it are gone then.
@@ -148,7 +148,7 @@ impl Store {
         image: Image,
         name: &str,
         force: bool,
-        in_use: &dyn Fn(&ImageId) -> bool,
+        user: &dyn Fn(&ImageId) -> Option<String>,
     ) -> Result<Removed, Error> {
         // With the names of all entries that lead to it: by another manifest, or by an index.
         let image = self.list()?.into_iter().find(|other| other.id == image.id).unwrap_or(image);
@@ -163,11 +163,14 @@ impl Store {
                 names.join(", ")
             ));
         }
-        let used = last && in_use(&image.id);
-        if used && !force {
-            let reason =
-                "is used by a container: remove the container first, or use -f to take away its name alone";
-            return kept(reason.to_owned());
+        let user = if last { user(&image.id) } else { None };
+        let used = user.is_some();
+        // Where there is no name, force could take nothing away.
+        if let Some(user) = user.filter(|_| !force || untagged.is_empty()) {
+            let force = if untagged.is_empty() { "" } else { ", or use -f to take away its name alone" };
+            return kept(format!(
+                "is used by container {user}: remove that first (`sampan rm {user}`){force}"
+            ));
         }
         for entry in entries.iter_mut() {
             if reference_of(entry).is_some_and(|reference| untagged.contains(&reference)) {

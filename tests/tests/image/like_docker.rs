@@ -6,11 +6,13 @@ use tests::{Host, Need, Outcome, Test};
 use super::{Result, Store};
 
 const STORE: &[Need] = &[Need::Rootfs, Need::Binary("sampan")];
+const RUN: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan")];
 
 pub(super) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
     vec![
         test("image::a_prune_takes_no_more_than_its_filters_say", STORE, prune),
+        test("image::a_removal_tells_who_has_the_image", RUN, removal),
         test("image::tables_and_templates_are_dockers", STORE, tables),
         test("image::inspect_has_every_field_of_docker", STORE, inspect),
         test("image::what_fails_says_what_and_ends_with_dockers_status", STORE, failures),
@@ -50,6 +52,24 @@ fn prune(host: &Host) -> Outcome {
     // What is no filter is told before anything is asked.
     let output = store.call(&["image", "prune", "-a", "--filter", "moon=full"])?;
     assert!(output.code == 1 && output.stdout.is_empty(), "{output}");
+    Ok(())
+}
+
+fn removal(host: &Host) -> Outcome {
+    let store = Store::new(host)?;
+    let id = store.import("busybox")?;
+    store.ok(&["create", "--name", "boat", "busybox", "true"])?;
+    let output = store.call(&["rmi", "busybox"])?;
+    assert!(output.code == 1 && output.stderr.contains("container boat"), "{output}");
+    assert_eq!(store.ok(&["rmi", "-f", "busybox"])?, "Untagged: busybox:latest");
+    // There is no name left to take away: to do nothing and say nothing would be a lie.
+    let output = store.call(&["rmi", "-f", &id])?;
+    assert!(output.code == 1 && output.stderr.contains("`sampan rm boat`"), "{output}");
+    store.ok(&["rm", "boat"])?;
+    assert_eq!(store.ok(&["image", "remove", "--no-prune", &id])?, format!("Deleted: {id}"));
+    // With -f it is enough that there is none.
+    assert_eq!(store.call(&["rmi", &id])?.code, 1);
+    assert!(store.call(&["rmi", "-f", &id, "nothing"])?.success()?.stderr.contains("no such image: nothing"));
     Ok(())
 }
 

@@ -149,9 +149,11 @@ fn the_last_name_takes_the_image_and_what_only_it_had() {
 fn an_image_that_a_container_has_stays() {
     let place = Place::new();
     let image = place.import(FILES, "plank");
-    assert!(matches!(place.store.remove("plank", false, &|id| *id == image.id), Err(Error::Kept { .. })));
-    let removed = place.store.remove("plank", true, &|id| *id == image.id).unwrap();
+    let user = |id: &Digest| (*id == image.id).then(|| "boat".to_owned());
+    assert!(matches!(place.store.remove("plank", false, &user), Err(Error::Kept { .. })));
+    let removed = place.store.remove("plank", true, &user).unwrap();
     assert_eq!((removed.untagged.len(), removed.images), (1, Vec::new()));
+    assert!(matches!(place.store.remove(image.id.hex(), true, &user), Err(Error::Kept { .. })));
     assert!(place.store.layer_dirs(&place.store.resolve(image.id.short()).unwrap()).unwrap()[0].exists());
 }
 
