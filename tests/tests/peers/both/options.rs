@@ -146,6 +146,9 @@ pub(super) fn attributes(engine: &Engine<'_>) -> Outcome {
     assert_eq!(status(pid, "Uid")?.split('\t').next(), Some("1000"));
     let environment = fs::read_to_string(format!("/proc/{pid}/environ"))?;
     assert!(environment.contains("ONE=1\0"), "{environment}");
+    // What the runtime owes any program: a home, and descriptors that its user may open again.
+    let own = ["sh", "-c", "echo $HOME >/dev/stdout"];
+    assert_eq!(engine.run(&["--user", "1000"], &own)?, "/");
     // A device, and the right to use it; without it there is neither.
     let device =
         ["sh", "-c", "test -c /dev/fuse && dd if=/dev/fuse of=/dev/null count=0 2>/dev/null && echo opened"];
