@@ -236,7 +236,7 @@ fn removed(host: &Host) -> Outcome {
     store.import("busybox")?;
     store.ok(&["run", "--name", "one", "--network", "none", "busybox", "true"])?;
     let output = store.call(&["rmi", "busybox"])?;
-    assert!(output.code != 0 && output.stderr.contains("used by a container"), "{output}");
+    assert!(output.code != 0 && output.stderr.contains("used by container one"), "{output}");
     assert_eq!(store.names("images/blobs/sha256")?.len(), 3);
     store.ok(&["rm", "one"])?;
     let said = store.ok(&["rmi", "busybox"])?;
