@@ -187,6 +187,16 @@ pub(crate) fn is_index(media_type: &MediaType) -> bool {
     }
 }
 
+/// What an image's manifest is called: what it calls itself, which may be nothing, but not something else.
+pub(crate) fn kind_of(manifest: &ImageManifest) -> Result<MediaType, String> {
+    const DOCKERS: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    match manifest.media_type() {
+        None | Some(MediaType::ImageManifest) => Ok(MediaType::ImageManifest),
+        Some(MediaType::Other(text)) if text == DOCKERS => Ok(MediaType::Other(text.clone())),
+        Some(other) => Err(format!("a manifest calls itself {other}")),
+    }
+}
+
 pub(crate) fn document<T: serde::de::DeserializeOwned>(
     blobs: &Blobs,
     entry: &Descriptor,

@@ -172,7 +172,7 @@ fn layer() -> Vec<u8> {
 
 type Lie = fn(&mut Pieces, &Host) -> Outcome;
 /// What is wrong, what the error says, and how it is made.
-const LIES: [(&str, &str, Lie); 14] = [
+const LIES: [(&str, &str, Lie); 15] = [
     ("other bytes under a layer's name", "is expected", |pieces, _| {
         let layer = pieces.manifest["layers"][0].clone();
         *pieces.named(&layer) = Tar::new().file("evil", "other").end();
@@ -216,6 +216,10 @@ const LIES: [(&str, &str, Lie); 14] = [
     ("a manifest that is called an index", "no archive of images", |pieces, _| {
         pieces.entry["mediaType"] = json!(INDEX);
         Ok(())
+    }),
+    ("a manifest that calls itself an index", "calls itself", |pieces, host| {
+        pieces.manifest["mediaType"] = json!(INDEX);
+        pieces.name_manifest(host)
     }),
     ("an index that is called a manifest", "missing field", |pieces, host| {
         let index = json!({"schemaVersion": 2, "manifests": [pieces.entry]}).to_string().into_bytes();

@@ -56,7 +56,7 @@ fn pull(scene: &Scene<'_>, what: &str, fake: &Fake, words: &[&str]) -> Outcome {
 
 type Lie = fn(&mut Pieces, &Host) -> Outcome;
 /// What is wrong, what the error says, and how it is made.
-const LIES: [(&str, &str, Lie); 10] = [
+const LIES: [(&str, &str, Lie); 11] = [
     ("other bytes of a config", "the config has the digest", |pieces, _| {
         let config = pieces.manifest["config"].clone();
         *pieces.named(&config).last_mut().ok_or("empty")? = b' ';
@@ -97,6 +97,10 @@ const LIES: [(&str, &str, Lie); 10] = [
         index(pieces, host)?;
         pieces.entry["mediaType"] = json!(MANIFEST);
         index(pieces, host)
+    }),
+    ("a manifest that calls itself an index", "calls itself", |pieces, host| {
+        pieces.manifest["mediaType"] = json!(INDEX);
+        pieces.name_manifest(host)
     }),
     ("no image at all", "is no manifest", |pieces, host| {
         pieces.entry = pieces.blob(host, br#"{"schemaVersion":2}"#.to_vec(), MANIFEST)?;

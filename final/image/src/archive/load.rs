@@ -11,7 +11,7 @@ use oci_spec::image::{
 
 use super::parts::{Parts, refused};
 use super::{DockerEntry, blob_path};
-use crate::image::is_index;
+use crate::image::{is_index, kind_of};
 use crate::layers::descriptor;
 use crate::layout::{digest_of, name, sorted};
 use crate::registry::Platform;
@@ -190,6 +190,7 @@ fn manifests<'a>(parts: &'a Parts, index: &[u8]) -> Result<Vec<Known<'a>>, Error
         };
         let manifest = serde_json::from_slice(bytes)
             .map_err(|error| refused(format_args!("{}: {error}", inner.digest())))?;
+        kind_of(&manifest).map_err(refused)?;
         found.push((inner, bytes, manifest));
     }
     Ok(found)

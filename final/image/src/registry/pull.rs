@@ -19,7 +19,7 @@ use super::download::Download;
 use super::repository::Document;
 use super::{Error, Platform, Progress, Quiet, Registries, Repository};
 use crate::blobs::LARGEST_DOCUMENT;
-use crate::image::is_index;
+use crate::image::{is_index, kind_of};
 use crate::layers::descriptor;
 use crate::layout::{digest_of, name, set_pulled};
 use crate::{DiffId, Digest, Image, Pin, Reference, Store};
@@ -90,6 +90,7 @@ impl Store {
         // An index says what each of its images is for, and is believed.
         let chosen = document.digest != pulled_as;
         let manifest: ImageManifest = parse(repository, &document, "manifest")?;
+        let kind = kind_of(&manifest).map_err(|reason| Error::answer(repository.host(), reason))?;
         let pin = Arc::new(self.pin()?);
         let config = fetch_config(self, repository, &manifest)?;
         if !chosen && !platform.fits_config(&config) {
@@ -102,7 +103,7 @@ impl Store {
         let layers = pairs(repository, &manifest, &config)?;
         self.fetch_layers(repository, &layers, &pin, progress)?;
         let (digest, size) = self.blobs.put(&document.bytes)?;
-        let mut entry = descriptor(media_type(&manifest), size, &digest);
+        let mut entry = descriptor(kind, size, &digest);
         set_pulled(&mut entry, &pulled_as);
         self.blobs.sync()?;
         let before = self.resolve(&reference.to_string()).ok();
@@ -390,8 +391,4 @@ fn pairs<'a>(
         }
     }
     Ok(pairs)
-}
-
-fn media_type(manifest: &ImageManifest) -> MediaType {
-    manifest.media_type().clone().unwrap_or(MediaType::ImageManifest)
 }
