@@ -16,8 +16,9 @@ use super::hostile_layers::Tar;
 use super::{Result, Store};
 
 const RUN: &[Need] = &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan")];
+/// Version 2 freezes every cgroup, without a controller.
 const FREEZE: &[Need] =
-    &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan"), Need::Cgroup("freezer")];
+    &[Need::Root, Need::Overlay, Need::Rootfs, Need::Binary("sampan"), Need::Cgroup("pids")];
 const USER: &[Need] = &[
     Need::OverlayUser,
     Need::SubordinateIds,
