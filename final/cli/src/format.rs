@@ -54,21 +54,24 @@ pub(crate) fn ago(time: Timestamp) -> String {
     format!("{} ago", duration(Timestamp::now().duration_since(time).as_secs().unsigned_abs()))
 }
 
-/// A time span, as Docker rounds it.
+/// A time span, as Docker rounds it: hours to the nearest, all else down.
 pub(crate) fn duration(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    let days = hours / 24;
     match seconds {
         0 => "Less than a second".to_owned(),
         1 => "1 second".to_owned(),
         2..60 => format!("{seconds} seconds"),
         60..120 => "About a minute".to_owned(),
         120..3600 => format!("{minutes} minutes"),
-        3600..7200 => "About an hour".to_owned(),
-        7200..172_800 => format!("{hours} hours"),
-        172_800..1_209_600 => format!("{days} days"),
-        1_209_600..5_184_000 => format!("{} weeks", days / 7),
-        5_184_000..63_072_000 => format!("{} months", days / 30),
-        _ => format!("{} years", days / 365),
+        _ => match hours {
+            ..2 => "About an hour".to_owned(),
+            2..48 => format!("{hours} hours"),
+            48..336 => format!("{days} days"),
+            336..1440 => format!("{} weeks", days / 7),
+            1440..17_520 => format!("{} months", days / 30),
+            _ => format!("{} years", days / 365),
+        },
     }
 }
 
@@ -116,6 +119,9 @@ mod tests {
     fn spans_read_as_docker_writes_them() {
         assert_eq!(duration(0), "Less than a second");
         assert_eq!(duration(90), "About a minute");
-        assert_eq!(duration(7300), "2 hours");
+        assert_eq!(duration(5399), "About an hour");
+        assert_eq!(duration(5400), "2 hours");
+        assert_eq!(duration(86_400 * 13), "13 days");
+        assert_eq!(duration(86_400 * 20), "2 weeks");
     }
 }
