@@ -75,7 +75,10 @@ pub struct Cmd {
 
 impl Cmd {
     pub(crate) fn new(inner: Command) -> Self {
-        Self { inner, limit: LIMIT, input: Vec::new(), pipe: false }
+        // On a machine where tests may take longer, so may the commands in them.
+        let seconds = std::env::var("KIT_TIME_LIMIT").ok().and_then(|text| text.parse::<u64>().ok());
+        let limit = seconds.map_or(LIMIT, |seconds| LIMIT.max(Duration::from_secs(seconds / 6)));
+        Self { inner, limit, input: Vec::new(), pipe: false }
     }
 
     /// Adds an argument.

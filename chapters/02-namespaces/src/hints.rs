@@ -116,7 +116,7 @@ pub const HINTS: &[Hint] = &[
     Hint {
         step: "mount_setattr MOUNT_ATTR_IDMAP",
         errno: Errno::EINVAL,
-        advice: "the file system cannot show owners under other ids: those on disks, tmpfs and overlay can",
+        advice: "the file system cannot show owners under other ids: those on disks can, and tmpfs since Linux 6.3",
         page: MOUNTS,
     },
     Hint {

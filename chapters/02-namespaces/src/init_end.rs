@@ -9,10 +9,11 @@
 //!
 //! See user_namespaces(7), time_namespaces(7), prctl(2).
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::sched::unshare;
+use nix::sched::{setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::termios::Winsize;
@@ -179,5 +180,13 @@ fn set_clocks(config: &Config) -> Result<(), StepError> {
     let lines: String =
         lines.map(|offset| format!("{} {} {}\n", offset.clock, offset.seconds, offset.nanoseconds)).collect();
     step("write", format_args!("/proc/self/timens_offsets {lines:?}"), "what the clocks are set ahead by")
-        .run(|| std::fs::write("/proc/self/timens_offsets", &lines))
+        .run(|| std::fs::write("/proc/self/timens_offsets", &lines))?;
+    let made = File::open("/proc/self/ns/time_for_children")
+        .map_err(|error| StepError::new("open", "/proc/self/ns/time_for_children", error))?;
+    step(
+        "setns",
+        format_args!("CLONE_NEWTIME"),
+        "made for children: before Linux 6.3 exec would not bring this process in",
+    )
+    .run(|| setns(&made, Kind::Time.flag()))
 }

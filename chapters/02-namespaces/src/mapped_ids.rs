@@ -9,7 +9,7 @@
 //! held by a descriptor.
 //!
 //! What the kernel requires: 1. `CAP_SYS_ADMIN` over the file system's own user namespace, in general the host's root; 2. a file
-//! system that can do it (EINVAL): those on disks, tmpfs and overlay can, proc and sysfs cannot; 3. nobody has seen the mount yet.
+//! system that can do it (EINVAL): those on disks can, tmpfs since Linux 6.3, proc and sysfs cannot; 3. nobody has seen the mount yet.
 //!
 //! See mount_setattr(2), user_namespaces(7).
 

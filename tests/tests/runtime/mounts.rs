@@ -246,7 +246,7 @@ fn root_spreads(host: &Host) -> Outcome {
 fn mapped_owners(host: &Host) -> Outcome {
     let source = host.new_dir()?;
     fs::create_dir(source.join("sub"))?;
-    mount_2(Some("t"), &source.join("sub"), Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    mount_2(Some(&host.new_dir()?), &source.join("sub"), None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     for file in ["f", "sub/f"] {
         fs::write(source.join(file), "")?;
         chown(source.join(file), Some(1000), Some(1001))?;

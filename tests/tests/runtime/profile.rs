@@ -111,7 +111,9 @@ fn the_default_filter_answers(host: &Host) -> Outcome {
     let unfiltered = answers(host, |config| config["linux"]["seccomp"] = json!(null))?;
     let mut wrong = Vec::new();
     for ((row, with), without) in ROWS.iter().zip(filtered).zip(unfiltered) {
-        if with.as_deref() != row.answer || row.alone && without.as_deref() == row.answer {
+        // Without an answer of its own there is none to compare: the kernel is older than the call.
+        let unknown = without.as_deref() == ABSENT && with == without;
+        if !unknown && with.as_deref() != row.answer || row.alone && without.as_deref() == row.answer {
             wrong.push(format!("{}: {with:?} with the filter, {without:?} without", row.name));
         }
     }

@@ -159,8 +159,9 @@ fn only_version_1(host: &Host) -> Outcome {
         (json!({ "blockIO": { "weight": 5 } }), "blockIO.weight 5: it must be 10 to 1000"),
     ] {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let version_2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
         if mounts.contains("net_cls") && said.starts_with("network")
-            || mounts.contains("rdma") && said.starts_with("rdma")
+            || said.starts_with("rdma") && (mounts.contains("rdma") || version_2.contains("rdma"))
         {
             continue;
         }
