@@ -3,7 +3,7 @@
 //! A small Debian with its cloud kernel, in QEMU; this repository is there at the same path, and what was built here runs
 //! there, for every program of ours is static. Nothing is installed on this machine, and no root is needed.
 //!
-//! In reading order: [`packages`], [`disk`], [`job`], [`machine`], [`suite`]; and guest/init.sh, the guest's first process.
+//! In reading order: [`packages`], [`disk`], [`mod@job`], [`mod@machine`], [`suite`]; and guest/init.sh, the guest's first process.
 
 mod disk;
 mod job;

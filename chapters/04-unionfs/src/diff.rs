@@ -5,7 +5,7 @@
 //! 1. names in the order of their bytes; 2. whole seconds, as Docker writes them; 3. no names of users, no times of access.
 //!
 //! A file with holes is written in full: a layer's bytes must not depend on where a file system keeps zeros. Where the archive is a copy
-//! of a tree and no layer, [`write_tree`] leaves the holes out, see [`crate::holes`].
+//! of a tree and no layer, [`write_tree`] leaves the holes out, see `holes`.
 //!
 //! Extended attributes, and what a header of 512 bytes cannot hold (a long name, a large file or number), go into records of the
 //! PAX format before the entry. A file with several names is written once; each further name is a hard link to the first. Sockets
