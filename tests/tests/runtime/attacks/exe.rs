@@ -86,8 +86,8 @@ fn cwd_by_a_descriptor(host: &Host) -> Outcome {
     }
     // The same by a link in the image; and a folder that is to be made behind one.
     let rootfs = host.new_rootfs()?;
-    symlink("/proc/self/fd/7", rootfs.join("work"))?;
-    for cwd in ["/work", "/work/made", "/proc/self/fd/7/made", "/proc/self/cwd/made"] {
+    symlink("/proc/self/fd/7", rootfs.join("job"))?;
+    for cwd in ["/job", "/job/made", "/proc/self/fd/7/made", "/proc/self/cwd/made"] {
         let output = script(host, "pwd", |config| {
             config["root"]["path"] = json!(rootfs);
             config["process"]["cwd"] = json!(cwd);

@@ -90,15 +90,15 @@ fn mounts(host: &Host, destination: &str) -> Outcome {
 /// A descriptor of the runtime's leads to the host's files until exec.
 fn cwd(host: &Host) -> Outcome {
     let rootfs = host.new_rootfs()?;
-    fs::create_dir_all(rootfs.join("work/a"))?;
-    symlink("/proc/self/fd/4", rootfs.join("work/b"))?;
+    fs::create_dir_all(rootfs.join("job/a"))?;
+    symlink("/proc/self/fd/4", rootfs.join("job/b"))?;
     let bundle = Bundle::new(host, &["/bin/sh", "-c", "readlink /proc/self/cwd"], |config| {
         config["root"]["path"] = json!(rootfs);
-        config["process"]["cwd"] = json!("/work/a/made");
+        config["process"]["cwd"] = json!("/job/a/made");
     })?;
-    let swapper = Swapper::start(&rootfs.join("work/a"), &rootfs.join("work/b"));
+    let swapper = Swapper::start(&rootfs.join("job/a"), &rootfs.join("job/b"));
     race(&bundle, &swapper, |output| {
-        let inside = output.stdout.starts_with("/work/");
+        let inside = output.stdout.starts_with("/job/");
         assert!(output.code != 0 || inside, "{output:?}");
         Ok(())
     })?;
