@@ -11,7 +11,7 @@
 //! What is switched off: 4. both can lead the container to the host's own 127.0.0.1, and are told not to.
 //!
 //! The helper must go when this process goes, however it goes, but entering a user namespace makes the kernel forget
-//! `PR_SET_PDEATHSIG`. So a *keeper* waits at a pipe whose other end this process holds: end of file means that it is gone, and
+//! `PR_SET_PDEATHSIG`, which it is asked for first. So a *keeper* waits at a pipe whose other end this process holds: end of file means that it is gone, and
 //! the keeper kills the helper.
 //!
 //! See pasta(1), slirp4netns(1), user_namespaces(7).
@@ -22,13 +22,14 @@ use std::net::Ipv4Addr;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{ForkResult, Pid, fork};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_parent_process_death_signal};
 use step::{StepError, step};
 
 use crate::ports::{Protocol, PublishedPort};
@@ -106,7 +107,8 @@ pub fn start(program: Program, pid: Pid, ports: &[PublishedPort], directory: &Pa
     let child = step("execve", format_args!("{} {}", program.name(), args.join(" ")), why).run(|| {
         let log = File::create(&log)?;
         let mut command = Command::new(program.name());
-        command.args(&args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
+        command.args(&args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        ends_with_parent(&mut command).spawn()
     })?;
     let mut helper = Helper { program, keeper: keeper(&child)?, child };
     let outcome = helper.wait_ready(pid, &ready, &log).and_then(|()| match program {
@@ -227,6 +229,19 @@ fn forward(port: &PublishedPort, socket: &Path) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Has the command killed when this process ends: until it enters a user namespace that holds, and then there is a keeper.
+#[allow(unsafe_code)]
+fn ends_with_parent(command: &mut Command) -> &mut Command {
+    let parent = getpid();
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended before that.
+        if getppid() == parent { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ask) }
 }
 
 /// Starts the keeper, and gives its pid and the end of the pipe whose closing lets it act.
