@@ -134,11 +134,13 @@ fn environment_is_clean(host: &Host) -> Outcome {
     let child = host.cmd("01-chroot", args![host.rootfs()?, "/bin/sleep", "60"]);
     let child =
         child.env("SECRET", "of the host").env("TERM", "xterm").env("HOME", "/run/home/root").spawn()?;
-    let environment = || fs::read(format!("/proc/{}/environ", child.pid())).unwrap_or_default();
+    // Each look is one read: between two, the kernel shows an empty environment while it loads the program.
+    let mut environment = String::new();
     wait_until("the environment is a new one", Duration::from_secs(5), || {
-        !environment().is_empty() && !String::from_utf8_lossy(&environment()).contains("SECRET")
+        let read = fs::read(format!("/proc/{}/environ", child.pid())).unwrap_or_default();
+        environment = String::from_utf8_lossy(&read).into_owned();
+        !environment.is_empty() && !environment.contains("SECRET")
     })?;
-    let environment = String::from_utf8(environment())?;
     let expected =
         ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=xterm"];
     assert_eq!(environment.trim_end_matches('\0').split('\0').collect::<Vec<_>>(), expected);
