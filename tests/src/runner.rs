@@ -146,6 +146,7 @@ fn end_all() -> Vec<String> {
                 if start.elapsed() > GRACE {
                     for pid in ask::children(std::process::id().cast_signed()) {
                         survivors.push(format!("  {pid} {}", ask::command_line(pid)));
+                        thaw(pid);
                         // It may have ended by itself just now.
                         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                     }
@@ -156,6 +157,18 @@ fn end_all() -> Vec<String> {
             }
             Ok(_) => {}
         }
+    }
+}
+
+/// A process that version 1 of cgroups has frozen does not even die when it is killed.
+fn thaw(pid: i32) {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let Some((_, own)) = cgroups.lines().find_map(|line| line.split_once(":freezer:/")) else { return };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup ")) {
+        let folder = Path::new(line.split(' ').nth(4).unwrap_or_default()).join(own);
+        // The other hierarchies, and the root of this, have no such file.
+        let _ = std::fs::write(folder.join("freezer.state"), "THAWED");
     }
 }
 

@@ -15,6 +15,11 @@ const WRONG: &[Test] = &[
     Test { name: "panics", needs: &[], run: |_| panic!("the reason") },
     Test { name: "takes_too_long", needs: &[], run: takes_too_long },
     Test { name: "leaves_a_process", needs: &[], run: leaves_a_process },
+    Test {
+        name: "leaves_a_frozen_process",
+        needs: &[Need::Root, Need::CgroupV1("freezer")],
+        run: leaves_a_frozen_process,
+    },
     Test { name: "leaves_a_folder_of_ours", needs: &[Need::Root, Need::Binary("kit")], run: leaves_a_folder },
     Test { name: "needs_the_moon", needs: &[Need::Program("no-such-program")], run: |_| Ok(()) },
     Test { name: "looks_around", needs: &[Need::Root], run: looks_around },
@@ -28,6 +33,22 @@ fn takes_too_long(_: &Host) -> Outcome {
 fn leaves_a_process(host: &Host) -> Outcome {
     // A process that has forked itself away from everybody.
     host.command("sh", ["-c", "setsid sleep 60 > /dev/null 2>&1 < /dev/null & exit 0"])?.success()?;
+    Ok(())
+}
+
+/// In a cgroup of the name that the harness removes.
+fn leaves_a_frozen_process(host: &Host) -> Outcome {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let freezer = mounts.lines().find(|line| {
+        line.split_once(" - cgroup ")
+            .is_some_and(|(_, rest)| rest.split([' ', ',']).any(|word| word == "freezer"))
+    });
+    let freezer = freezer.and_then(|line| line.split(' ').nth(4)).ok_or("no freezer")?;
+    let cgroup = format!("{freezer}/sampan/test-{}-frozen", std::process::id());
+    std::fs::create_dir_all(&cgroup)?;
+    let freeze = "setsid sh -c 'echo $$ > $0/tasks; exec sleep 60' $0 > /dev/null 2>&1 < /dev/null &
+        until grep -q . $0/tasks; do sleep 0.01; done; echo FROZEN > $0/freezer.state";
+    host.command("sh", ["-c", freeze, &cgroup])?.success()?;
     Ok(())
 }
 
@@ -67,6 +88,12 @@ fn main() -> ExitCode {
         ),
         expect("needs_the_moon", &[("KIT_REQUIRE", "all")], &["1 failed", "a required need is missing"]),
         expect("needs_the_moon", &[("KIT_REQUIRE", "all"), ("KIT_ALLOW_SKIP", "program")], &["1 ignored"]),
+        Trial::test("harness::leaves_a_frozen_process", || {
+            let words = ["1 failed", "it leaked", "-frozen"];
+            // A machine without version 1 of cgroups skips it.
+            trial("leaves_a_frozen_process", &[], &words)
+                .or_else(|wrong| trial("leaves_a_frozen_process", &[], &["1 ignored"]).map_err(|_| wrong))
+        }),
         Trial::test("harness::the_host_stays_as_it_is", || {
             trial("looks_around", &[], &["1 passed"])?;
             let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
