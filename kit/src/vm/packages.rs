@@ -46,8 +46,7 @@ impl Packages {
         let nothing = "Dir::State::status=/dev/null";
         let mut args = vec!["install", "--print-uris", "-qq", "-y", "--no-install-recommends", "-o", nothing];
         args.extend(names);
-        let output = self.apt("apt-get", &args)?;
-        let found = read_uris(&String::from_utf8_lossy(&output.stdout));
+        let (output, found) = self.uris(&args)?;
         if !output.status.success() || found.is_empty() {
             bail!("apt cannot tell what {} depend on: {}", names.join(" "), said(&output));
         }
@@ -80,8 +79,7 @@ impl Packages {
 
     /// Downloads one package, and gives its file.
     pub(super) fn download_one(&self, name: &str) -> Result<PathBuf> {
-        let output = self.apt("apt-get", &["download", "--print-uris", "-qq", name])?;
-        let mut found = read_uris(&String::from_utf8_lossy(&output.stdout));
+        let (output, mut found) = self.uris(&["download", "--print-uris", "-qq", name])?;
         found.truncate(1);
         if found.is_empty() {
             bail!("apt cannot download {name}: {}", said(&output));
@@ -89,11 +87,24 @@ impl Packages {
         Ok(self.download(&found)?.remove(0))
     }
 
+    /// What apt would download. It leaves out what lies in the folder that it runs in, or in its cache: here both are empty.
+    fn uris(&self, args: &[&str]) -> Result<(Output, Vec<(String, String)>)> {
+        let empty = self.folder.join("lists/partial");
+        let cache = format!("Dir::Cache::Archives={}", empty.display());
+        let output = self.apt_in(&empty, "apt-get", &[&["-o", &cache], args].concat())?;
+        let found = read_uris(&String::from_utf8_lossy(&output.stdout));
+        Ok((output, found))
+    }
+
     fn apt(&self, program: &str, args: &[&str]) -> Result<Output> {
+        self.apt_in(&self.folder, program, args)
+    }
+
+    fn apt_in(&self, folder: &Path, program: &str, args: &[&str]) -> Result<Output> {
         // Unpacking as another user, which apt tries as root, fails in a folder of root's; as root it warns about that.
         let mut command = Command::new(program);
         command.args(["-o", "APT::Sandbox::User=root"]).args(&self.lists).args(args);
-        command.current_dir(&self.folder).stdin(Stdio::null());
+        command.current_dir(folder).stdin(Stdio::null());
         command.output().with_context(|| format!("run {program}"))
     }
 }
@@ -139,6 +150,41 @@ pub(super) fn unpack(files: &[PathBuf], root: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A second making needs all packages, whatever the first has downloaded.
+    #[test]
+    fn what_is_there_already_is_found_again() {
+        if crate::host::program("apt-get").is_none() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(path("archive")).unwrap();
+        fs::write(path("archive/x_1_all.deb"), "abc").unwrap();
+        fs::write(
+            path("archive/Packages"),
+            "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: y\nFilename: ./x_1_all.deb\nSize: 3\n\
+             SHA256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\nDescription: z\n\n",
+        )
+        .unwrap();
+        let source = format!("deb [trusted=yes] copy:{} ./\n", path("archive").display());
+        fs::write(path("sources.list"), source).unwrap();
+        let folder = path("packages");
+        fs::create_dir_all(folder.join("lists/partial")).unwrap();
+        let options = [
+            format!("Dir::State::Lists={}", folder.join("lists").display()),
+            format!("Dir::Etc::SourceList={}", path("sources.list").display()),
+            "Dir::Etc::SourceParts=/nonexistent".to_owned(),
+            format!("Dir::Cache::Archives={}", folder.display()),
+        ];
+        let lists = options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect();
+        let packages = Packages { folder, lists };
+        packages.apt("apt-get", &["update"]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(fs::read(packages.download_one("x").unwrap()).unwrap(), b"abc");
+            assert_eq!(packages.closure(&["x"]).unwrap(), [("x".to_owned(), "x_1_all.deb".to_owned())]);
+        }
+    }
 
     #[test]
     fn apts_list_is_read() {
