@@ -3,9 +3,10 @@
 //! A small Debian with its cloud kernel, in QEMU; this repository is there at the same path, and what was built here runs
 //! there, for every program of ours is static. Nothing is installed on this machine, and no root is needed.
 //!
-//! In reading order: [`packages`], [`disk`], [`mod@job`], [`mod@machine`], [`suite`]; and guest/init.sh, the guest's first process.
+//! In reading order: [`guest`], [`packages`], [`disk`], [`mod@job`], [`mod@machine`], [`suite`]; and guest/init.sh, the guest's first process.
 
 mod disk;
+mod guest;
 mod job;
 mod machine;
 mod packages;
@@ -13,12 +14,13 @@ pub(crate) mod suite;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
 use crate::{host, place, setup};
+use guest::GUEST;
 use job::Job;
 use machine::Machine;
 
@@ -51,7 +53,7 @@ pub(crate) struct Options {
     #[arg(long)]
     systemd: bool,
     /// Debian's package with the kernel
-    #[arg(long, value_name = "PACKAGE", default_value = "linux-image-cloud-amd64")]
+    #[arg(long, value_name = "PACKAGE", default_value = GUEST.kernel)]
     kernel: String,
     /// Make the disk anew, of the packages that Debian has now
     #[arg(long)]
@@ -102,10 +104,12 @@ fn machine(options: &Options) -> Result<Machine> {
 
 /// A job in the guest, with what every job has: the repository, our programs on the PATH, and the caller's terminal.
 fn job(folder: PathBuf, command: Vec<OsString>) -> Job {
-    let mut shares = vec![place::repository()];
     let kit = place::kit();
-    if !kit.starts_with(&shares[0]) {
-        shares.push(kit.clone());
+    let mut shares = vec![place::repository()];
+    // Both may lie elsewhere: what `bin` leads to does where Cargo is told to build there.
+    let built = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    for folder in [Some(kit.clone()), built].into_iter().flatten() {
+        share(&mut shares, folder);
     }
     let mut environment = vec![
         ("PATH".to_owned(), OsString::from(format!("{}:{PATH}", kit.join("bin").display()))),
@@ -117,6 +121,12 @@ fn job(folder: PathBuf, command: Vec<OsString>) -> Job {
     Job { shares, folder, environment, command, terminal: None }
 }
 
+fn share(shares: &mut Vec<PathBuf>, folder: PathBuf) {
+    if !shares.iter().any(|share| folder.starts_with(share)) {
+        shares.push(folder);
+    }
+}
+
 /// What this machine lacks for a virtual one, and the command that mends it.
 pub(crate) fn missing() -> Vec<(String, Option<String>)> {
     let install = |package: &str| {
@@ -124,12 +134,8 @@ pub(crate) fn missing() -> Vec<(String, Option<String>)> {
             .map(|_| host::as_root(&format!("apt-get install -y --no-install-recommends {package}")))
     };
     let mut missing = Vec::new();
-    for (program, package) in [
-        ("qemu-system-x86_64", "qemu-system-x86"),
-        ("mke2fs", "e2fsprogs"),
-        ("setpriv", "util-linux"),
-        ("tar", "tar"),
-    ] {
+    for (program, package) in [GUEST.qemu, ("mke2fs", "e2fsprogs"), ("setpriv", "util-linux"), ("tar", "tar")]
+    {
         if host::program(program).is_none() {
             missing.push((format!("{program} is not installed"), install(package)));
         }
@@ -144,8 +150,8 @@ pub(crate) fn missing() -> Vec<(String, Option<String>)> {
     if host::program("apt-get").is_none() || host::program("dpkg-deb").is_none() {
         missing.push(("the guest is made of Debian's packages, and here is no apt-get".to_owned(), None));
     }
-    if !cfg!(target_arch = "x86_64") {
-        missing.push(("the guest is made for x86_64 alone".to_owned(), None));
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        missing.push(("the guest is made for x86_64 and aarch64 alone".to_owned(), None));
     }
     missing
 }

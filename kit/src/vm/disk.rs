@@ -19,11 +19,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
+use super::guest::GUEST;
 use super::packages::{self, Packages};
 use crate::place;
 
 /// What the tests call, and what somebody who looks around wants.
-const PACKAGES: [&str; 29] = [
+const PACKAGES: [&str; 30] = [
     "base-files",
     "bash",
     "busybox-static",
@@ -39,6 +40,8 @@ const PACKAGES: [&str; 29] = [
     "kmod",
     "less",
     "libc-bin",
+    // The modules are compressed by it, which kmod from Debian 13 on does not depend on.
+    "liblzma5",
     "mount",
     "nftables",
     "passt",
@@ -142,9 +145,9 @@ fn index_modules(root: &Path) -> Result<()> {
         .next()
         .context("the kernel's package has no modules")??
         .file_name();
-    let output = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"))
+    let output = Command::new(root.join(GUEST.linker))
         .args(["--argv0", "depmod", "--library-path"])
-        .arg(root.join("usr/lib/x86_64-linux-gnu"))
+        .arg(root.join(GUEST.libraries))
         .arg(root.join("usr/bin/kmod"))
         .args([OsStr::new("-b"), root.as_os_str(), &release])
         .stdin(Stdio::null())

@@ -26,6 +26,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::geteuid;
 
 use super::disk::Disk;
+use super::guest::GUEST;
 use super::job::Job;
 
 /// How long a guest may take to be up; emulated on a busy machine it needs 10 to 20 seconds.
@@ -76,13 +77,13 @@ impl Machine {
             helpers.push(share(&folder.path(&tag), path, &folder.path("virtiofsd.log"))?);
         }
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(["--pdeathsig", "KILL", GUEST.qemu.0]);
         command.args(self.arguments(job, &folder.0, &ports));
         if job.terminal.is_none() {
             command.stdin(Stdio::null()).stdout(Stdio::null());
         }
         let log = fs::File::create(folder.path("qemu.log"))?;
-        let qemu = command.stderr(log).spawn().context("run qemu-system-x86_64")?;
+        let qemu = command.stderr(log).spawn().with_context(|| format!("run {}", GUEST.qemu.0))?;
         let [out_port, err_port, status_port] = ports.map(Port::ours);
         let copies = [copy(out_port, out), copy(err_port, err)];
         let ended = watch(qemu, &words(status_port));
@@ -106,9 +107,9 @@ impl Machine {
             add("cpu", "host".into());
         } else {
             add("accel", "tcg,thread=multi,tb-size=512".into());
-            add("cpu", "max".into());
+            add("cpu", GUEST.processor.into());
         }
-        add("machine", "q35,memory-backend=memory".into());
+        add("machine", format!("{},memory-backend=memory", GUEST.machine));
         add("smp", self.processors.to_string());
         add("m", format!("{}M", self.memory));
         // virtiofsd reads and writes the guest's memory, which must therefore be shared.
@@ -154,7 +155,8 @@ impl Machine {
 
     fn kernel_arguments(&self) -> String {
         let mut words = vec![
-            "root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 quiet panic=-1",
+            "root=/dev/nvme0n1 rootfstype=ext4 rw quiet panic=-1",
+            GUEST.console,
             // Pure version 2; and all that its memory controller counts.
             "cgroup_no_v1=all swapaccount=1",
             "hugepages=8",

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Options, job, machine};
+use super::{Options, job, machine, share};
 use crate::place;
 
 /// Test programs that ask the sources and Cargo, or the host, but not the kernel.
@@ -42,7 +42,9 @@ pub(crate) fn run(
     let mut job = job(place::repository(), words);
     // Where Cargo builds elsewhere, that is shared too.
     let folder = programs.first().and_then(|program| program.path.ancestors().nth(2));
-    job.shares.extend(folder.filter(|folder| !folder.starts_with(place::repository())).map(Path::to_owned));
+    if let Some(folder) = folder {
+        share(&mut job.shares, folder.to_owned());
+    }
     let mut set = |name: &str, value: OsString| job.environment.push((name.to_owned(), value));
     set("KIT_RUN", FOLDER.into());
     // Emulated, everything takes longer.
