@@ -63,9 +63,12 @@ impl Abi {
 mod tests {
     use super::*;
 
+    fn number(abi: Abi, name: &str) -> Option<u32> {
+        abi.calls().find(|&(call, _)| call == name).map(|(_, number)| number)
+    }
+
     #[test]
     fn the_tables_agree_with_the_c_librarys_headers() {
-        let number = |abi: Abi, name| abi.calls().find(|&(call, _)| call == name).map(|(_, number)| number);
         assert_eq!(number(NATIVE, "read").map(i64::from), Some(libc::SYS_read));
         assert_eq!(number(NATIVE, "close_range").map(i64::from), Some(libc::SYS_close_range));
         assert_eq!(number(NATIVE, "mseal").map(i64::from), Some(libc::SYS_mseal));
@@ -73,6 +76,37 @@ mod tests {
             (number(X86_64, "keyctl"), number(I386, "keyctl"), number(AARCH64, "keyctl")),
             (Some(250), Some(288), Some(219))
         );
+    }
+
+    /// From here on a new call has one number everywhere.
+    #[test]
+    fn pidfd_send_signal_and_what_came_after_it_have_one_number() {
+        for abi in [I386, AARCH64, ARM] {
+            for (name, here) in abi.calls().filter(|(_, number)| (424..PRIVATE).contains(number)) {
+                assert_eq!(number(X86_64, name), Some(here), "{name}");
+            }
+        }
+    }
+
+    /// The kernel's headers are the source, for a machine that mostly is another one.
+    #[test]
+    fn arms_numbers_are_its_own() {
+        for (name, arm64, arm) in [
+            ("mount", Some(40), Some(21)),
+            ("openat", Some(56), Some(322)),
+            ("clone", Some(220), Some(120)),
+            ("execve", Some(221), Some(11)),
+            ("seccomp", Some(277), Some(383)),
+            ("io_pgetevents", Some(292), Some(399)),
+            ("migrate_pages", Some(238), Some(400)),
+            ("set_tls", None, Some(PRIVATE + 5)),
+        ] {
+            assert_eq!((number(AARCH64, name), number(ARM, name)), (arm64, arm), "{name}");
+        }
+        // Of two calls that do the same, arm64 has the one that can do more.
+        for name in ["open", "mkdir", "chown", "pipe", "dup2", "poll", "fork", "arch_prctl", "iopl"] {
+            assert_eq!(number(AARCH64, name), None, "{name}");
+        }
     }
 
     #[test]
