@@ -135,7 +135,9 @@ fn fill(root: &Path, packages: &[PathBuf]) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }
-    fs::create_dir_all(root.join("home/learner"))?;
+    for name in ["home/learner", "mnt"] {
+        fs::create_dir_all(root.join(name))?;
+    }
     index_modules(root)
 }
 

@@ -47,6 +47,8 @@ pub(crate) fn run(
     }
     let mut set = |name: &str, value: OsString| job.environment.push((name.to_owned(), value));
     set("KIT_RUN", FOLDER.into());
+    // Insta would ask Cargo, which is not there.
+    set("INSTA_WORKSPACE_ROOT", place::repository().into());
     // Emulated, everything takes longer.
     set("KIT_TIME_LIMIT", "300".into());
     set("KIT_REQUIRE", if options.systemd { format!("{NEEDED},systemd").into() } else { NEEDED.into() });
