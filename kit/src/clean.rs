@@ -23,7 +23,7 @@ use crate::mountinfo;
 use crate::netlink;
 
 /// How long a killed process may take to be gone, and a cgroup to be empty.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// What was held by something else may be free once that is gone.
 const ROUNDS: u32 = 3;
 

@@ -70,6 +70,27 @@ pub fn command_line(pid: i32) -> String {
     }
 }
 
+/// The environment that a process was started with, as its one text with NUL bytes: read until it is one, for the kernel shows an
+/// empty one while it loads a program, and that a little longer than the old arguments.
+pub fn environment(pid: i32) -> String {
+    let mut text = String::new();
+    // One that stays empty is what the caller is to see.
+    let _ = wait_until("there is an environment", Duration::from_secs(60), || {
+        let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        text = String::from_utf8_lossy(&bytes).into_owned();
+        !text.is_empty()
+    });
+    text
+}
+
+/// Whether the process's group is the foreground one of its terminal: whom Ctrl-C and Ctrl-Z reach.
+pub fn in_foreground(pid: i32) -> bool {
+    let stat = stat(pid).unwrap_or_default();
+    let mut fields = stat.split_whitespace().skip(2);
+    let (group, foreground) = (fields.next(), fields.nth(2));
+    group.is_some() && group == foreground
+}
+
 /// The process's state letter (`R`, `S`, `T`, `Z`); none where it is gone.
 pub fn state(pid: i32) -> Option<char> {
     stat(pid)?.chars().next()

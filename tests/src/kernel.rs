@@ -63,6 +63,15 @@ pub(crate) fn resize(terminal: &OwnedFd, rows: u16, columns: u16) -> nix::Result
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) }).map(drop)
 }
 
+/// How many bytes wait to be read: see FIONREAD in tty_ioctl(2).
+#[allow(unsafe_code)]
+pub(crate) fn unread(file: &impl AsRawFd) -> nix::Result<libc::c_int> {
+    let mut count = 0;
+    // SAFETY: the call writes one int, which outlives it.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    Ok(count)
+}
+
 /// Whether the kernel has nf_tables: asks for the list of tables of this network namespace.
 #[allow(unsafe_code)]
 pub(crate) fn nftables_works() -> nix::Result<()> {

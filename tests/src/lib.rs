@@ -11,7 +11,7 @@
 //! | `KIT_REQUIRE` | `all`, or a list with commas of the needs (as [`Need`] prints them) that may not be missing |
 //! | `KIT_ALLOW_SKIP` | needs that may be missing all the same: `cgroup_v2` stands for each of its controllers |
 //! | `KIT_QUICK` | set: leave out what takes long |
-//! | `KIT_TIME_LIMIT` | seconds that one test may take, and a command in it a sixth of them; 120 |
+//! | `KIT_TIME_LIMIT` | seconds that one test may take, and a command in it a sixth of them if that is more; 300 |
 //! | `KIT_RUN` | a folder on a disk in which the tests have their scratch space, instead of a tmpfs |
 //! | `KIT_BIN` | the folder with the built binaries; default: where the test itself was built |
 //! | `KIT_DIR` | the folder that `cargo kit setup` filled (`rootfs/`, `busybox.tar`, `bin/`); default: `target/kit` |

@@ -19,7 +19,7 @@ use crate::ask::wait_until;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long a program may take unless the test says otherwise.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a program came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

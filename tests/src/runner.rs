@@ -29,9 +29,9 @@ use crate::{Case, Outcome};
 /// How a child says that it skipped its test; the reason is the last line of its standard error.
 const SKIPPED: u8 = 77;
 /// How long a test may take; `KIT_TIME_LIMIT` (seconds) overrides it.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// How long a process may outlive the test that started it.
-const GRACE: Duration = Duration::from_secs(3);
+const TIME_LIMIT: Duration = Duration::from_secs(300);
+/// How long a process may outlive the test that started it, on a machine that may stand still for a while.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// Runs the tests, as the `main` of a test target with `harness = false`.
 pub fn main(cases: Vec<Case>) -> ExitCode {

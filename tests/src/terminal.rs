@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -52,6 +53,18 @@ impl Terminal {
     /// Where the terminal is closed.
     pub fn send(&mut self, keys: &str) -> Result<()> {
         Ok(self.master.write_all(keys.as_bytes())?)
+    }
+
+    /// Waits until the program has read what was typed: what is typed next it then gets by another read(2).
+    ///
+    /// # Errors
+    /// Where it does not within the time limit.
+    pub fn wait_read(&self) -> Result<()> {
+        let far = File::options()
+            .read(true)
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(format!("/proc/{}/fd/0", self.pid()))?;
+        wait_until("what was typed is read", LIMIT, || kernel::unread(&far).is_ok_and(|count| count == 0))
     }
 
     /// Waits until the terminal shows `text`, after what an earlier call found, and returns what it showed up to there.
@@ -121,7 +134,7 @@ impl Drop for Terminal {
             // It may have ended in between: nothing to do then.
             let _ = self.child.kill();
             let _ =
-                wait_until("end", Duration::from_secs(2), || matches!(self.child.try_wait(), Ok(Some(_))));
+                wait_until("end", Duration::from_secs(10), || matches!(self.child.try_wait(), Ok(Some(_))));
         }
     }
 }

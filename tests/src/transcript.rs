@@ -145,11 +145,12 @@ impl Transcript {
         let path = repository.join("target/kit/bin");
         for command in &self.commands {
             // One file for both streams, or their order would be lost.
-            let shell = format!("exec 2>&1\n{}", command.shell);
+            // A busy machine needs longer than a page waits between two commands of a line.
+            let shell = format!("exec 2>&1\n{PAUSES}{}", command.shell);
             let cmd = host.cmd("sh", ["-c", &shell]).cwd(&repository);
             let path =
                 format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", path.display());
-            let output = cmd.env("PATH", path).limit(std::time::Duration::from_secs(60)).run()?;
+            let output = cmd.env("PATH", path).limit(std::time::Duration::from_secs(120)).run()?;
             let actual: Vec<&str> = output.stdout.lines().collect();
             if let Err(reached) = matches(&command.expected, &actual) {
                 return Err(difference(command, &actual, reached).into());
@@ -162,6 +163,9 @@ impl Transcript {
         Ok(())
     }
 }
+
+/// Half a second on the page is three times as long in a test.
+const PAUSES: &str = "sleep() { case $1 in 0.*|1) command sleep 1.5 ;; *) command sleep \"$@\" ;; esac; }\n";
 
 /// Makes the repository, as the test sees it, the test's own: an overlay over it, and in `target/kit` what `cargo kit setup`
 /// makes, with the binaries that are tested.

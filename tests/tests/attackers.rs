@@ -10,8 +10,10 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use tests::{Case, Child, Host, Need, Outcome, args};
+use tests::ask::command_line;
+use tests::{Case, Child, Host, Need, Outcome, args, wait_until};
 
 /// Whose container is attacked, in the order of the table's columns.
 const TARGETS: [&str; 6] = ["01-chroot", "02-namespaces", "03-cgroups", "04-unionfs", "05-network", "sampan"];
@@ -171,8 +173,10 @@ impl Scene {
     fn new(host: &Host) -> Result<Self, Box<dyn Error>> {
         host.uplink()?;
         let address = SocketAddr::from_abstract_name("sampan-attacked")?;
+        let victim = host.spawn("sleep", ["60"])?;
+        wait_until("the victim runs", Duration::from_secs(60), || command_line(victim.pid()) == "sleep 60")?;
         Ok(Self {
-            victim: host.spawn("sleep", ["60"])?,
+            victim,
             listener: TcpListener::bind("127.0.0.1:0")?,
             _socket: UnixListener::bind_addr(&address)?,
             disk: disk(),

@@ -118,7 +118,7 @@ fn page(host: &Host) -> Outcome {
         serde_json::from_slice(&fs::read(builder.root.join("containers").join(&id).join("state.json"))?)?;
     let address = state["address"].as_str().ok_or("no address")?.to_owned();
     for target in [format!("{address}:80"), "127.0.0.1:18081".to_owned()] {
-        wait_until("the page is served", Duration::from_secs(5), || {
+        wait_until("the page is served", Duration::from_secs(60), || {
             get(&target).is_ok_and(|text| text.contains("three planks"))
         })?;
     }
@@ -147,7 +147,7 @@ fn forms(host: &Host) -> Outcome {
             serde_json::from_slice(&fs::read(builder.root.join("containers").join(&id).join("state.json"))?)?;
         let pid = state["process"]["pid"].as_i64().ok_or("no pid")?;
         let command = |pid: i64| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        wait_until("the command runs", Duration::from_secs(5), || {
+        wait_until("the command runs", Duration::from_secs(60), || {
             command(pid).split('\0').next().is_some_and(|program| program.ends_with(name))
         })?;
         builder.ok(&["rm", "-f", &id])?;
@@ -283,7 +283,7 @@ fn killed(host: &Host) -> Outcome {
     assert_eq!(builder.left("build")?, 1);
     child.signal(Signal::SIGKILL)?;
     child.wait()?;
-    wait_until("the step dies with the build", Duration::from_secs(5), || !running("sleep\x0047123\0"))?;
+    wait_until("the step dies with the build", Duration::from_secs(60), || !running("sleep\x0047123\0"))?;
     assert!(!builder.ok(&["images"])?.contains("built"));
     builder.built("FROM busybox\nRUN echo x > /x\n")?;
     builder.ok(&["rmi", "built"])?;

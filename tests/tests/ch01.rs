@@ -68,7 +68,7 @@ pub(crate) fn tests() -> Vec<Test> {
 /// A command that stays, under the new root, as soon as it runs there.
 fn sleeper(host: &Host) -> Result<Child, Box<dyn Error>> {
     let child = host.spawn("01-chroot", args![host.rootfs()?, "/bin/sleep", "60"])?;
-    wait_until("the command runs", Duration::from_secs(5), || {
+    wait_until("the command runs", Duration::from_secs(60), || {
         fs::read_to_string(format!("/proc/{}/comm", child.pid())).is_ok_and(|name| name.trim() == "sleep")
     })?;
     Ok(child)
@@ -136,7 +136,7 @@ fn environment_is_clean(host: &Host) -> Outcome {
         child.env("SECRET", "of the host").env("TERM", "xterm").env("HOME", "/run/home/root").spawn()?;
     // Each look is one read: between two, the kernel shows an empty environment while it loads the program.
     let mut environment = String::new();
-    wait_until("the environment is a new one", Duration::from_secs(5), || {
+    wait_until("the environment is a new one", Duration::from_secs(60), || {
         let read = fs::read(format!("/proc/{}/environ", child.pid())).unwrap_or_default();
         environment = String::from_utf8_lossy(&read).into_owned();
         !environment.is_empty() && !environment.contains("SECRET")
@@ -154,11 +154,11 @@ fn no_descriptor_leaks(host: &Host) -> Outcome {
     let number = folder.as_raw_fd().to_string();
     let control = host.spawn("sleep", ["60"])?;
     let open = |child: &Child| names(Path::new(&format!("/proc/{}/fd", child.pid())));
-    wait_until("the control has it", Duration::from_secs(5), || {
+    wait_until("the control has it", Duration::from_secs(60), || {
         open(&control).is_ok_and(|open| open.contains(&number))
     })?;
     let child = host.spawn("01-chroot", args!["--explain", host.rootfs()?, "/bin/sleep", "60"])?;
-    wait_until("the command has three descriptors", Duration::from_secs(5), || {
+    wait_until("the command has three descriptors", Duration::from_secs(60), || {
         open(&child).is_ok_and(|open| open.into_iter().eq(["0", "1", "2"].map(str::to_owned)))
     })
 }

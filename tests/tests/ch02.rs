@@ -18,7 +18,7 @@ use tests::{Child, Host, Need, Outcome, Test, args, ns_inode, wait_until};
 const ROOT: &[Need] = &[Need::Root, Need::Rootfs];
 const USER: &[Need] = &[Need::UserNamespaces, Need::Rootfs];
 const KINDS: [&str; 8] = ["pid", "net", "mnt", "ipc", "uts", "user", "cgroup", "time"];
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

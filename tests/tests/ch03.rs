@@ -22,7 +22,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const ROOT: &[Need] = &[Need::Root, Need::Rootfs];
 const NOTHING: [PathBuf; 0] = [];
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn tests() -> Vec<Test> {
     [limits::tests(), life::tests(), hints::tests(), attack::tests(), delegated::tests()].concat()
@@ -128,12 +128,13 @@ fn command(host: &Host, options: &[&str], script: &str) -> Result<Vec<OsString>>
 
 /// The process inside whose command line holds this text, as the host sees it.
 fn inside(child: &Child, text: &str) -> Result<i32> {
-    let find = || {
+    let mut found = None;
+    wait_until(text, SOON, || {
         let all = ask::descendants(child.pid());
-        all.into_iter().rev().find(|&pid| ask::command_line(pid).contains(text))
-    };
-    wait_until(text, SOON, || find().is_some())?;
-    find().ok_or_else(|| format!("no process {text:?} inside").into())
+        found = all.into_iter().rev().find(|&pid| ask::command_line(pid).contains(text));
+        found.is_some()
+    })?;
+    found.ok_or_else(|| format!("no process {text:?} inside").into())
 }
 
 /// What there is of a container of 03-cgroups, in every hierarchy.

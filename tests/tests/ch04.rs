@@ -94,7 +94,7 @@ impl Deref for Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let _ = self.0.signal(Signal::SIGTERM);
-        let _ = wait_until("its end", Duration::from_secs(10), || self.0.ended());
+        let _ = wait_until("its end", Duration::from_secs(60), || self.0.ended());
     }
 }
 
@@ -103,7 +103,7 @@ fn sleeper(host: &Host, layers: &[&Path], options: &[OsString]) -> Result<(Conta
     let args = [stack(layers), options.to_vec(), args!["--", "/bin/sleep", "60"].to_vec()].concat();
     let child = Container(host.spawn("04-unionfs", args)?);
     let mut pid = 0;
-    wait_until("the command runs", Duration::from_secs(5), || {
+    wait_until("the command runs", Duration::from_secs(60), || {
         let running = tests::ask::descendants(child.pid());
         pid = running
             .into_iter()
@@ -234,7 +234,7 @@ fn dies_with_runtime(host: &Host) -> Outcome {
     let rootfs = host.rootfs()?;
     let (child, pid) = sleeper(host, &[&rootfs], &[])?;
     child.signal(Signal::SIGKILL)?;
-    wait_until("the container is gone", Duration::from_secs(5), || {
+    wait_until("the container is gone", Duration::from_secs(60), || {
         !Path::new(&format!("/proc/{pid}")).exists() || tests::ask::state(pid) == Some('Z')
     })?;
     for name in leftovers(host)? {

@@ -20,7 +20,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// What a container on the bridge takes, and what a test takes that looks at it.
 const BRIDGE: &[Need] = &[Need::Root, Need::Rootfs, Need::Bridge, Need::Nftables, Need::Program("ip")];
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const BIN: &str = "05-network";
 
 const HOST_ADDRESS: &str = "198.51.100.1";

@@ -165,7 +165,7 @@ fn life(host: &Host) -> Outcome {
         "echo out; echo err >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done",
     ])?;
     assert_eq!(id.len(), 64);
-    wait_until("the output is logged", Duration::from_secs(5), || {
+    wait_until("the output is logged", Duration::from_secs(60), || {
         sampan.call(&["logs", "web"]).is_ok_and(|logs| logs.stdout == "out\n" && logs.stderr == "err\n")
     })?;
     let listed = sampan.ok(&["ps"])?;
@@ -236,7 +236,7 @@ fn stop(host: &Host) -> Outcome {
 fn killed_command(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let command = sampan.spawn(&["run", "--name", "c1", "busybox", "sleep", "60"])?;
-    wait_until("it runs", Duration::from_secs(5), || {
+    wait_until("it runs", Duration::from_secs(60), || {
         sampan.ok(&["ps"]).is_ok_and(|list| list.contains("Up "))
     })?;
     command.signal(Signal::SIGKILL)?;
@@ -252,7 +252,7 @@ fn killed_shim(host: &Host) -> Outcome {
     let pid = sampan.pid(&id)?;
     let shim = i32::try_from(sampan.state(&id)?["shim"]["pid"].as_i64().ok_or("no shim")?)?;
     kill(Pid::from_raw(shim), Signal::SIGKILL)?;
-    wait_until("the kernel kills the container with it", Duration::from_secs(5), || {
+    wait_until("the kernel kills the container with it", Duration::from_secs(60), || {
         !PathBuf::from(format!("/proc/{pid}/root/bin")).exists()
     })?;
     assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (137)"));
@@ -329,10 +329,10 @@ fn nothing_left(host: &Host) -> Outcome {
     }
     assert_eq!(fs::read_dir(sampan.root.join("containers"))?.count(), 0);
     // The bridge is kept for a moment, for a container that may follow.
-    wait_until("the bridge is gone", Duration::from_secs(5), || {
+    wait_until("the bridge is gone", Duration::from_secs(60), || {
         fs::read_to_string("/proc/self/net/dev").is_ok_and(|links| !links.contains("sampan"))
     })?;
-    wait_until("the run folder is gone", Duration::from_secs(2), || !sampan.run.exists())?;
+    wait_until("the run folder is gone", Duration::from_secs(60), || !sampan.run.exists())?;
     assert_eq!(fs::metadata(&sampan.root)?.permissions().mode() & 0o777, 0o700);
     Ok(())
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::{Host, Need, Outcome, Output, Test};
+use tests::{Host, Need, Outcome, Output, Test, wait_until};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -275,8 +275,8 @@ fn killed(host: &Host) -> Outcome {
     // Once in the middle of the stream, for certain.
     let mut child = host.cmd("sampan", store.args(&["import", "-", "killed"])).input_pipe().spawn()?;
     child.stdin.as_mut().ok_or("no stdin")?.write_all(&archive[..archive.len() / 2])?;
-    sleep(Duration::from_millis(50));
-    assert_eq!(store.names("tmp")?.len(), 2, "a blob and a layer are under way");
+    let begun = || store.names("tmp").is_ok_and(|all| all.len() == 2);
+    wait_until("a blob and a layer are under way", Duration::from_secs(60), begun)?;
     child.signal(Signal::SIGKILL)?;
     child.wait()?;
     check(host, &store)?;

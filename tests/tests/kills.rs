@@ -127,7 +127,7 @@ fn about(pid: i32) -> String {
 
 /// Cleans, and asks both `kit leaks` and the kernel.
 fn nothing_is_left(host: &Host, binary: &str, pid: i32) -> Outcome {
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(60);
     let program = host.bin(binary);
     // What does not end by itself is for `kit clean`.
     let _ = wait_until("its processes are gone", Duration::from_secs(2), || ours(&program).is_empty());

@@ -52,7 +52,8 @@ const BENCH: &[Need] = &[
 fn bench(host: &Host) -> Outcome {
     let kit = own_kit(host)?;
     let words = ["bench", "start", "--built", "--single", "--rounds", "1", "--json"];
-    let report = host.cmd("kit", words).env("KIT_DIR", &kit).run()?.json()?;
+    let bench = host.cmd("kit", words).env("KIT_DIR", &kit).limit(Duration::from_secs(200));
+    let report = bench.run()?.json()?;
     let rows = report["rows"].as_array().ok_or("no rows")?;
     let cases: BTreeSet<_> = rows.iter().filter_map(|row| row["case"].as_str()).collect();
     assert_eq!(cases.len(), 5, "{report}");
@@ -98,7 +99,7 @@ fn bench_images(host: &Host) -> Outcome {
     let rootfs = folder.to_string_lossy().into_owned();
     let words = ["bench", "image", "--built", "--rounds", "1", "--layers", "3", "--only", "skopeo,umoci"];
     let bench = host.cmd("kit", words.into_iter().chain(["--rootfs", &rootfs, "--json"]));
-    let report = bench.env("KIT_DIR", &kit).limit(Duration::from_secs(100)).run()?.json()?;
+    let report = bench.env("KIT_DIR", &kit).limit(Duration::from_secs(200)).run()?.json()?;
     let rows = report["rows"].as_array().ok_or("no rows")?;
     for layers in ["one layer", "3 layers"] {
         for case in ["load", "pull", "unpack", "save", "push"] {
@@ -219,7 +220,7 @@ fn own_kit(host: &Host) -> Result<PathBuf> {
 fn tour(host: &Host) -> Outcome {
     let kit = own_kit(host)?;
     let tour =
-        host.cmd("kit", ["tour", "--json", "--built"]).env("KIT_DIR", &kit).limit(Duration::from_secs(120));
+        host.cmd("kit", ["tour", "--json", "--built"]).env("KIT_DIR", &kit).limit(Duration::from_secs(200));
     let table = tour.run()?.success()?.json()?;
     // A program adds to the one before, but that only chapter 3 limits the disk, and the engine shares users and clocks with
     // the host, as Docker does.

@@ -36,7 +36,7 @@ use crate::ports::{Protocol, PublishedPort};
 use crate::{Error, inside};
 
 /// How long a helper may take until the container has its network.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program that gives an ordinary user's container a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Helper {
             if begun.elapsed() > PATIENCE {
                 return Err(Error::Helper {
                     program,
-                    reason: format!("not ready after 5 s ({})", words(log)),
+                    reason: format!("not ready after 20 s ({})", words(log)),
                 });
             }
             sleep(Duration::from_millis(1));

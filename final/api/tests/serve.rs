@@ -28,7 +28,7 @@ fn exchange(socket: &Path, request: &str) -> std::io::Result<String> {
 
 fn wait_for(what: &str, holds: impl Fn() -> bool) {
     assert!(
-        (0..400).any(|_| {
+        (0..2400).any(|_| {
             thread::sleep(Duration::from_millis(25));
             holds()
         }),

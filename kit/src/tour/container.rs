@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
 /// How long a container may take to begin.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running session.
 pub(crate) struct Session {

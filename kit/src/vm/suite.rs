@@ -50,7 +50,7 @@ pub(crate) fn run(
     // Insta would ask Cargo, which is not there.
     set("INSTA_WORKSPACE_ROOT", place::repository().into());
     // Emulated, everything takes longer.
-    set("KIT_TIME_LIMIT", "300".into());
+    set("KIT_TIME_LIMIT", "600".into());
     set("KIT_REQUIRE", if options.systemd { format!("{NEEDED},systemd").into() } else { NEEDED.into() });
     if quick {
         set("KIT_QUICK", "1".into());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -15,7 +15,9 @@ use serde_json::json;
 use crate::Answer;
 use crate::attempt::name;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
+/// After so long without an answer a datagram is sent again: the kernel may drop one while a link is just coming up.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// An interface of this network namespace.
 #[derive(Default, Serialize)]
@@ -118,12 +120,17 @@ fn ask_tcp(peer: SocketAddr) -> io::Result<String> {
 fn ask_udp(peer: SocketAddr) -> io::Result<String> {
     let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(AGAIN))?;
     socket.connect(peer)?;
-    socket.send(b"probe\n")?;
     let mut answer = [0; 1024];
-    let length = socket.recv(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..length]).trim().to_owned())
+    let begun = Instant::now();
+    loop {
+        socket.send(b"probe\n")?;
+        match socket.recv(&mut answer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {}
+            length => return Ok(String::from_utf8_lossy(&answer[..length?]).trim().to_owned()),
+        }
+    }
 }
 
 /// Tells every peer who answers and from which address it was seen: `HOSTNAME PEER-ADDRESS:PORT`. Returns on failure only.

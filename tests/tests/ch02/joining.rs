@@ -1,7 +1,7 @@
 //! `02-namespaces join`: a process that enters a running container.
 
 use nix::sys::signal::Signal;
-use tests::ask::{command_line, descendants};
+use tests::ask::{command_line, descendants, environment};
 use tests::{Host, Outcome, Test, args, ns_inode, wait_until};
 
 use super::{KINDS, ROOT, SOON, USER, me, sleeper, status};
@@ -50,7 +50,7 @@ fn join_enters_all_namespaces(host: &Host) -> Outcome {
             std::fs::read_link(format!("/proc/{joined}/cwd"))?,
             std::fs::read_link(format!("/proc/{joined}/root"))?
         );
-        let environment = std::fs::read_to_string(format!("/proc/{joined}/environ"))?;
+        let environment = environment(joined);
         assert!(environment.contains("container=sampan"), "{environment}");
         assert_eq!(std::fs::read_dir(format!("/proc/{joined}/fd"))?.count(), 3);
         assert_eq!(descendants(joiner.pid()), [joined], "the process in between is gone");

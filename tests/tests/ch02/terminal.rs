@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tests::ask::{children, state};
+use tests::ask::{children, command_line, descendants, in_foreground, state};
 use tests::{Host, Outcome, Terminal, Test, args, wait_until};
 
 use super::{ROOT, Result, SOON, USER, with};
@@ -82,11 +82,21 @@ fn terminal_follows_the_window(host: &Host) -> Outcome {
     Ok(())
 }
 
+/// The shell's `sleep 60`, when it runs and the terminal's keys are meant for it.
+fn job(terminal: &Terminal) -> Result<i32> {
+    let mut job = None;
+    wait_until("it sleeps in the foreground", SOON, || {
+        let all = descendants(terminal.pid());
+        job = all.into_iter().find(|&pid| command_line(pid) == "sleep 60" && in_foreground(pid));
+        job.is_some()
+    })?;
+    job.ok_or_else(|| "no job".into())
+}
+
 fn ctrl_c_reaches_the_foreground(host: &Host) -> Outcome {
     let mut terminal = shell(host, &[])?;
     terminal.send("sleep 60\n")?;
-    terminal.expect("sleep 60")?;
-    std::thread::sleep(Duration::from_millis(200));
+    job(&terminal)?;
     terminal.send("\x03")?;
     terminal.expect("/ # ")?;
     terminal.send("echo status $?\n")?;
@@ -99,19 +109,15 @@ fn ctrl_c_reaches_the_foreground(host: &Host) -> Outcome {
 fn job_control_works(host: &Host) -> Outcome {
     let mut terminal = shell(host, &[])?;
     terminal.send("sleep 60\n")?;
-    terminal.expect("sleep 60")?;
-    std::thread::sleep(Duration::from_millis(200));
+    let job = job(&terminal)?;
     terminal.send("\x1a")?;
     terminal.expect("Stopped")?;
-    let first = *children(terminal.pid()).first().ok_or("no first process")?;
-    let shell = *children(first).first().ok_or("no shell")?;
-    let job = *children(shell).first().ok_or("no job")?;
     assert_eq!(state(job), Some('T'));
     assert_ne!(state(terminal.pid()), Some('T'), "the runtime process is not stopped");
     terminal.send("bg\n")?;
     wait_until("it runs again", SOON, || state(job) == Some('S'))?;
     terminal.send("fg\n")?;
-    std::thread::sleep(Duration::from_millis(200));
+    wait_until("it is in the foreground", SOON, || in_foreground(job))?;
     terminal.send("\x03")?;
     wait_until("it is gone", SOON, || state(job).is_none())?;
     terminal.send("exit\n")?;

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
-use tests::ask::command_line;
+use tests::ask::{command_line, environment};
 use tests::{Host, Outcome, Test, args, wait_until};
 
 use super::{ROOT, Result, SOON, USER, sleeper, started, with};
@@ -155,9 +155,9 @@ fn init_shows_nothing(host: &Host) -> Outcome {
     wait_until("it has changed its clothes", SOON, || {
         command_line(sleeper.first).starts_with("sampan-init")
     })?;
-    let environment = all("environ")?;
-    assert!(environment.starts_with(b"container=sampan\0"), "{:?}", String::from_utf8_lossy(&environment));
-    assert!(environment[16..].iter().all(|&byte| byte == 0), "{:?}", String::from_utf8_lossy(&environment));
+    let own = all("environ")?;
+    assert!(own.starts_with(b"container=sampan\0"), "{:?}", String::from_utf8_lossy(&own));
+    assert!(own[16..].iter().all(|&byte| byte == 0), "{:?}", String::from_utf8_lossy(&own));
     assert!(!String::from_utf8(all("cmdline")?)?.contains("rootfs"));
     wait_until("its descriptors are its own", SOON, || {
         let entries = fs::read_dir(format!("/proc/{}/fd", sleeper.first)).into_iter().flatten().flatten();
@@ -168,7 +168,7 @@ fn init_shows_nothing(host: &Host) -> Outcome {
         links.sort();
         links == ["/dev/null", "/dev/null", "/dev/null", "anon_inode:[signalfd]"]
     })?;
-    let environment = String::from_utf8(fs::read(format!("/proc/{}/environ", sleeper.command))?)?;
+    let environment = environment(sleeper.command);
     assert!(environment.contains("container=sampan") && !environment.contains("SECRET"), "{environment}");
     if host.ids().0 == 0 {
         let look =

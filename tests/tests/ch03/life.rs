@@ -137,7 +137,8 @@ fn frozen_by_version_1(host: &Host) -> Outcome {
 }
 
 fn stats(host: &Host) -> Outcome {
-    let child = container(host, &["--memory", "48m", "--pids", "12"], "sleep 60")?;
+    // The shell becomes the program, so that there are as many processes at the second look as at the first.
+    let child = container(host, &["--memory", "48m", "--pids", "12"], "exec sleep 60")?;
     let output = host.command("03-cgroups", ["stats", &format!("03-cgroups-{}", child.pid())])?.success()?;
     let version = if mount_point(V1, "pids").is_ok() { V1 } else { V2 };
     let tasks = read(dir(&child, version, "pids")?.join("pids.current"))?;

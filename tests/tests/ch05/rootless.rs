@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::{Host, Need, Outcome, Test, args, wait_until};
@@ -95,13 +94,14 @@ fn helped(host: &Host, program: &str) -> Outcome {
         // pasta can lose what a server says just before it hangs up, so it is the server that is asked who came.
         let came = |container: &Container| container.stdout().matches("\"peer\"").count();
         outside.knock(host, &format!("{HOST_ADDRESS}:{port}"))?;
-        wait_until("who asks from outside is led inside", SOON, || came(&container) == 1)?;
+        wait_until("who asks from outside is led inside", SOON, || came(&container) > 0)?;
+        let before = came(&container);
         // slirp4netns, told to keep the host's loopback out of reach, also answers no datagram from there.
         if program == "pasta" || protocol.is_empty() {
             let mut words = args!["connect", format!("127.0.0.1:{}", 8080 + number)].to_vec();
             words.extend(protocol.split_whitespace().map(Into::into));
             host.command("probe", words)?;
-            wait_until("who asks on the host is led inside", SOON, || came(&container) == 2)?;
+            wait_until("who asks on the host is led inside", SOON, || came(&container) > before)?;
         }
         container.end()?;
         let closed = outside.knock(host, &format!("{HOST_ADDRESS}:{port}"))?;
@@ -167,7 +167,7 @@ fn without_tun(host: &Host) -> Outcome {
     fs::set_permissions("/dev/net/tun", fs::Permissions::from_mode(0o600))?;
     let user = host.as_user();
     let words = args![user.rootfs()?, "/bin/true"];
-    let output = user.cmd(BIN, words).limit(Duration::from_secs(10)).run()?.success()?;
+    let output = user.cmd(BIN, words).run()?.success()?;
     assert!(output.stderr.contains("/dev/net/tun") && output.stderr.contains("chmod 666"), "{output}");
     Ok(())
 }

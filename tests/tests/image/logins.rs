@@ -172,10 +172,14 @@ fn progress(host: &Host) -> Outcome {
     let shelf = Shelf::new(host)?;
     let layer = shelf.layer.clone();
     let short = layer.rsplit(':').next().unwrap_or_default()[..12].to_owned();
+    // Held back until somebody has seen the bar.
+    let seen = Arc::new((Mutex::new(false), Condvar::new()));
+    let held = Arc::clone(&seen);
     let fake = Fake::start("127.0.0.1", move |request| {
-        if request.path == shelf.layer {
-            // As long as somebody can see it.
-            std::thread::sleep(Duration::from_millis(300));
+        if request.path == shelf.layer
+            && let Ok(seen) = held.0.lock()
+        {
+            drop(held.1.wait_timeout_while(seen, Duration::from_secs(50), |seen| !*seen));
         }
         shelf.answer(request)
     })?;
@@ -183,6 +187,8 @@ fn progress(host: &Host) -> Outcome {
     let client = Client::new(host)?;
     let mut terminal = host.terminal("sampan", client.store.args(&["pull", &name]))?;
     terminal.expect(&format!("{short}: ["))?;
+    *seen.0.lock().map_err(|error| error.to_string())? = true;
+    seen.1.notify_all();
     terminal.expect("Pull complete")?;
     terminal.expect(&name)?;
     assert_eq!(terminal.wait()?, 0);
@@ -225,7 +231,7 @@ fn side_by_side(host: &Host) -> Outcome {
             let Ok(mut asked) = count.lock() else { return Reply::new(500, "") };
             *asked += 1;
             changed.notify_all();
-            let all = changed.wait_timeout_while(asked, Duration::from_secs(10), |asked| *asked < 3);
+            let all = changed.wait_timeout_while(asked, Duration::from_secs(50), |asked| *asked < 3);
             if all.map_or(true, |(_, late)| late.timed_out()) {
                 return Reply::new(418, "one after the other");
             }

@@ -66,7 +66,6 @@ fn missing(host: &Host) -> Outcome {
 
 fn offline(host: &Host) -> Outcome {
     let client = Client::new(host)?;
-    let begun = Instant::now();
     for (args, code) in
         [(["run", "--rm", "nowhere", "true"], 125), (["pull", "-q", "--explain", "nowhere"], 1)]
     {
@@ -76,10 +75,9 @@ fn offline(host: &Host) -> Outcome {
             assert!(output.stderr.contains(words), "{output}");
         }
     }
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let output = client.call(&["pull", "--explain", "nowhere"])?;
     let line = "GET https://registry-1.docker.io/v2/library/nowhere/manifests/latest";
-    assert!(output.stderr.contains(line), "{output}");
+    assert_eq!(output.stderr.matches(line).count(), 1, "told at once, and not after some tries: {output}");
     assert!(output.stderr.contains("the manifest: it names the config and the layers"), "{output}");
     Ok(())
 }
@@ -273,7 +271,7 @@ fn killed(host: &Host) -> Outcome {
     let child = host.cmd("sampan", store.args(&["pull", &name])).env("HOME", &client.home).spawn()?;
     let begun =
         |prefix: &str| store.names("tmp").is_ok_and(|all| all.iter().any(|name| name.starts_with(prefix)));
-    wait_until("half of it is here", Duration::from_secs(20), || begun("blob-") && begun("layer-"))?;
+    wait_until("half of it is here", Duration::from_secs(60), || begun("blob-") && begun("layer-"))?;
     child.signal(Signal::SIGKILL)?;
     child.wait()?;
     super::check(host, store)?;

@@ -50,7 +50,7 @@ pub(super) fn registry(host: &Host, address: &str, more: &Value) -> Result<Child
     // JSON is YAML.
     fs::write(&path, config.to_string())?;
     let child = host.spawn("docker-registry", ["serve", &path.to_string_lossy()])?;
-    wait_until("the registry listens", Duration::from_secs(10), || TcpStream::connect(address).is_ok())?;
+    wait_until("the registry listens", Duration::from_secs(60), || TcpStream::connect(address).is_ok())?;
     Ok(child)
 }
 

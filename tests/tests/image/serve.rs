@@ -65,7 +65,7 @@ impl<'a> Served<'a> {
     pub(super) fn over(store: Store<'a>, address: &str, options: &[&str]) -> Result<Self> {
         let listen = ["registry", "serve", "--listen", address];
         let child = store.host.cmd("sampan", store.args(&[&listen, options].concat())).spawn()?;
-        wait_until("it listens", Duration::from_secs(10), || TcpStream::connect(address).is_ok())?;
+        wait_until("it listens", Duration::from_secs(60), || TcpStream::connect(address).is_ok())?;
         Ok(Self { store, child, address: address.to_owned() })
     }
 
@@ -248,7 +248,7 @@ fn class(host: &Host) -> Outcome {
         let start = |(number, client): (usize, &Client<'_>)| {
             let words = words(number);
             let words: Vec<_> = words.iter().map(String::as_str).collect();
-            host.cmd("sampan", client.store.args(&words)).limit(Duration::from_secs(100)).spawn()
+            host.cmd("sampan", client.store.args(&words)).limit(Duration::from_secs(200)).spawn()
         };
         for child in all.iter().enumerate().map(start).collect::<Result<Vec<_>>>()? {
             child.wait()?.success()?;

@@ -128,7 +128,7 @@ fn resumed(host: &Host) -> Outcome {
     stream.shutdown(Shutdown::Both)?;
     drop(stream);
     let mut here = String::new();
-    wait_until("the rest is known", Duration::from_secs(10), || {
+    wait_until("the rest is known", Duration::from_secs(60), || {
         let state = ask(&served, &format!("GET {place}"), "", b"").and_then(|answer| answer.expect(204, ""));
         here = state.map_or_else(|_| String::new(), |answer| answer.header("range").to_owned());
         here == "0-499999"
@@ -215,7 +215,7 @@ fn killed(host: &Host) -> Outcome {
     stream.write_all(&blob[..half])?;
     let file = served.store.root.join("tmp").join(&served.store.names("tmp")?[0]);
     let here = || fs::metadata(&file).map_or(0, |about| about.len());
-    wait_until("half of it is here", Duration::from_secs(10), || here() == half as u64)?;
+    wait_until("half of it is here", Duration::from_secs(60), || here() == half as u64)?;
     // While somebody pushes, nobody sweeps.
     served.store.ok(&["image", "prune", "-f"])?;
     assert_eq!(here(), half as u64);

@@ -11,7 +11,7 @@ use tests::{Child, Cmd, Host, Need, Outcome, Output, Terminal, Test, args, wait_
 use super::engine::{IMAGE, remove_cgroups};
 use super::{Result, archive, control, runtime, status};
 
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(60);
 const CTR: &[Need] = &[Need::Root, Need::Rootfs, Need::Program("ctr"), Need::Program("containerd")];
 
 pub(super) fn tests() -> Vec<Test> {
@@ -76,7 +76,7 @@ impl<'a> Containerd<'a> {
     }
 
     fn cmd(&self, words: &[&str]) -> Cmd {
-        self.host.cmd("ctr", self.words(words)).limit(Duration::from_secs(30))
+        self.host.cmd("ctr", self.words(words)).limit(Duration::from_secs(100))
     }
 
     fn call(&self, words: &[&str]) -> Result<Output> {
@@ -143,9 +143,9 @@ impl<'a> Containerd<'a> {
             daemon.wait()?;
         }
         let folder = self.folder.display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let left: Vec<_> = mounts.lines().filter(|line| line.contains(&folder)).collect();
-        assert!(left.is_empty(), "{left:#?}");
+        wait_until("nothing is mounted any more", SOON, || {
+            fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| !mounts.contains(&folder))
+        })?;
         remove_cgroups(&self.parent)
     }
 }
@@ -290,12 +290,19 @@ fn limits(containerd: &Containerd<'_>) -> Outcome {
     );
     assert_eq!(status(pid, "NoNewPrivs")?, "1");
     let events = containerd.cmd(&["events"]).spawn()?;
-    std::thread::sleep(Duration::from_millis(300));
+    // Nobody says when it has begun to listen.
+    wait_until("it hears of another", SOON, || {
+        let heard = || events.stdout().contains("/tasks/");
+        containerd.run(&[], "c3", &["true"]).is_ok_and(|output| output.code == 0) && heard()
+    })?;
     let killed = containerd.run(&options, "c2", &["tail", "/dev/zero"])?;
     assert_eq!(killed.code, 137, "{killed}");
     wait_until("the shim tells it", SOON, || events.stdout().contains("/tasks/oom"))?;
     for topic in ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"] {
-        assert!(events.stdout().contains(topic), "{topic} in {}", events.stdout());
+        wait_until(topic, SOON, || {
+            events.stdout().lines().any(|line| line.contains(topic) && line.contains("c2"))
+        })
+        .map_err(|error| format!("{error}: {}", events.stdout()))?;
     }
     Ok(())
 }

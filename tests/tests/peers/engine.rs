@@ -13,7 +13,7 @@ use super::{Result, archive, runtime};
 
 /// The image that every engine is given.
 pub(crate) const IMAGE: &str = "localhost/sampan/test:latest";
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(100);
 
 /// Whose engine it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,14 +210,13 @@ impl<'a> Engine<'a> {
         }
         // A mount namespace ends a moment after its last process.
         let left = || Ok::<_, Box<dyn std::error::Error>>(&mounts()? - &self.mounts);
-        let gone = wait_until("", Duration::from_secs(3), || left().is_ok_and(|left| left.is_empty()));
+        let gone = wait_until("", Duration::from_secs(60), || left().is_ok_and(|left| left.is_empty()));
         gone.map_err(|_| format!("mounts are left: {:#?}", left()))?;
         // Docker's files there are empty, and removed some time later: a mount it would be.
-        let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-        let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
-        if !names.is_empty() {
-            return Err(format!("network namespaces are left: {names:?}").into());
-        }
+        let names =
+            || fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let gone = wait_until("", Duration::from_secs(60), || names().next().is_none());
+        gone.map_err(|_| format!("network namespaces are left: {:?}", names().collect::<Vec<_>>()))?;
         self.stop_daemon(Signal::SIGTERM)?;
         if self.kind == Kind::Podman && self.host.ids().0 != 0 {
             // Ends the process that keeps the user's namespaces.
@@ -272,13 +271,19 @@ pub(crate) fn remove_cgroups(parent: &str) -> Outcome {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
         };
-        for folder in folders(&top) {
-            let containers = if folder.ends_with("conmon") { folders(&folder) } else { vec![folder] };
-            left.extend(containers.iter().map(|folder| folder.display().to_string()));
-            containers.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+        let containers = || {
+            let all = folders(&top).into_iter();
+            all.flat_map(|folder| if folder.ends_with("conmon") { folders(&folder) } else { vec![folder] })
+                .collect::<Vec<_>>()
+        };
+        // Podman cleans up after a container that has ended by itself in a process of its own.
+        let _ = wait_until("", Duration::from_secs(20), || containers().is_empty());
+        for folder in containers() {
+            left.push(folder.display().to_string());
+            let _ = fs::remove_dir(folder);
         }
         // conmon ends a moment after its container.
-        let gone = wait_until("", Duration::from_secs(3), || {
+        let gone = wait_until("", Duration::from_secs(60), || {
             let _ = fs::remove_dir(top.join("conmon"));
             fs::remove_dir(&top).is_ok() || !top.exists()
         });

@@ -10,7 +10,7 @@ use tests::{Host, Need, Outcome, Test, wait_until};
 use super::both::get;
 use super::engine::{Engine, IMAGE, Kind};
 
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(60);
 const USER: &[Need] = &[
     Need::Root,
     Need::UserNamespaces,

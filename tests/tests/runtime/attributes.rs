@@ -7,7 +7,7 @@ use tests::{Host, Need, Outcome, Test, ns_inode, wait_until};
 
 use super::{Bundle, ROOT, USER, probed, script, status};
 
-const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+const SOON: std::time::Duration = std::time::Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

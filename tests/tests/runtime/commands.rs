@@ -131,7 +131,7 @@ fn exec_flags(host: &Host) -> Outcome {
     ];
     bundle.call(&words)?.success()?;
     let pid: i32 = fs::read_to_string(&file)?.parse()?;
-    assert!(tests::ask::command_line(pid).starts_with("/bin/sleep"));
+    wait_until("it runs", SOON, || tests::ask::command_line(pid).starts_with("/bin/sleep"))?;
     assert_eq!(status(pid, "Uid")?.split_whitespace().next(), Some("5"));
     assert_eq!(status(pid, "Gid")?.split_whitespace().next(), Some("6"));
     assert_eq!(status(pid, "Groups")?, "7");
@@ -139,7 +139,7 @@ fn exec_flags(host: &Host) -> Outcome {
     let bounding = u64::from_str_radix(&status(pid, "CapBnd")?, 16)?;
     assert_eq!(bounding >> 21 & 1, 1, "CAP_SYS_ADMIN");
     assert_eq!(status(pid, "CapInh")?, "0000000000000000");
-    let environ = fs::read_to_string(format!("/proc/{pid}/environ"))?;
+    let environ = tests::ask::environment(pid);
     assert!(environ.split('\0').any(|entry| entry == "A=b"), "{environ}");
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd"))?.file_name(), Some("tmp".as_ref()));
     for kind in ["mnt", "pid", "net", "uts", "ipc"] {

@@ -16,7 +16,7 @@ use tests::{Host, Outcome, Test, wait_until};
 
 use super::{Bundle, ROOT, Result, USER, script, status};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

@@ -11,7 +11,7 @@ use tests::{Host, Outcome, Test, wait_until};
 
 use super::{Bundle, ROOT, Result, USER, bind, probed, script};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     let root = |name, run| Test { name, needs: ROOT, run };

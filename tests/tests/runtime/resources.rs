@@ -11,7 +11,7 @@ use tests::{Host, Need, Outcome, Test, wait_until};
 
 use super::{Bundle, ROOT, Result, script};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const MEMORY: &[Need] = &[Need::Root, Need::Rootfs, Need::Cgroup("memory"), Need::Cgroup("pids")];
 const CPU: &[Need] = &[Need::Root, Need::Rootfs, Need::Cgroup("cpu"), Need::Cgroup("cpuset")];
 
@@ -345,7 +345,14 @@ fn update_devices(host: &Host) -> Outcome {
 fn stats(host: &Host) -> Outcome {
     let sleeper =
         Sleeper::new(host, resources(json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 17 } })))?;
-    let told = sleeper.0.call(&["events", "--stats", "c"])?.success()?.json()?;
+    let mut told = Value::Null;
+    // A process that has ended is counted until it is reaped.
+    wait_until("the container's own process is alone", SOON, || {
+        let output = sleeper.0.call(&["events", "--stats", "c"]).and_then(|output| output.success()?.json());
+        told = output.unwrap_or_default();
+        told["data"]["pids"]["current"] == 1
+    })
+    .map_err(|error| format!("{error}: {told}"))?;
     assert_eq!((&told["type"], &told["id"]), (&json!("stats"), &json!(super::id("c"))));
     let data = &told["data"];
     assert_eq!((&data["pids"]["limit"], &data["pids"]["current"]), (&json!(17), &json!(1)));
@@ -363,11 +370,14 @@ fn stats(host: &Host) -> Outcome {
 fn out_of_memory(host: &Host) -> Outcome {
     let sleeper =
         Sleeper::new(host, resources(json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } })))?;
-    let mut events = sleeper.0.cmd(&["events", "--interval", "1h", "c"]).spawn()?;
-    std::thread::sleep(Duration::from_millis(300));
+    let events = sleeper.0.cmd(&["events", "--interval", "1h", "c"]).spawn()?;
     let hog = "dd if=/dev/zero of=/dev/null bs=100M count=1";
-    sleeper.0.call(&["exec", "c", "/bin/sh", "-c", hog])?;
-    events.wait_for("\"type\":\"oom\"")?;
+    // Nobody says when it has begun to listen.
+    wait_until("it tells of a kill", SOON, || {
+        let _ = sleeper.0.call(&["exec", "c", "/bin/sh", "-c", hog]);
+        events.stdout().contains("\"type\":\"oom\"")
+    })
+    .map_err(|error| format!("{error}: {}", events.stderr()))?;
     events.signal(nix::sys::signal::Signal::SIGTERM)?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use tests::{Host, Need, Outcome, Test, ns_inode, wait_until};
 
 use super::{Bundle, ROOT, Result, script, status};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

@@ -1,9 +1,10 @@
 //! What every program finds without having asked for it: its environment, and its standard descriptors.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::json;
-use tests::{Host, Outcome, Output, Test};
+use tests::{Host, Outcome, Output, Test, wait_until};
 
 use super::{Bundle, ROOT, Result, USER, script};
 
@@ -68,7 +69,11 @@ fn last(host: &Host) -> Outcome {
         config["process"]["env"] = json!(["PATH=/bin", "A=1", "A=2"]);
     })?;
     bundle.call(&["run", "--detach", "c"])?.success()?;
-    let environ = fs::read_to_string(format!("/proc/{}/environ", bundle.pid("c")?))?;
+    let pid = bundle.pid("c")?;
+    wait_until("it runs", Duration::from_secs(60), || {
+        tests::ask::command_line(pid).starts_with("/bin/sleep")
+    })?;
+    let environ = tests::ask::environment(pid);
     let seen = bundle.call(&["exec", "--env", "A=3", "--env", "HOME=/x", "c", "/kit/probe"])?;
     let output = bundle.call(&["exec", "--env", "A=3", "c", "/bin/sh", "-c", "echo $A $HOME"])?;
     bundle.call(&["delete", "--force", "c"])?.success()?;

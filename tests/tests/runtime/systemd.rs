@@ -14,7 +14,7 @@ use tests::{Host, Need, Outcome, Test, wait_until};
 
 use super::{Bundle, Result, id};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const SYSTEMD: &[Need] = &[Need::Root, Need::Rootfs, Need::Systemd];
 
 pub(super) fn tests() -> Vec<Test> {

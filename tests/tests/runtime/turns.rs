@@ -8,7 +8,7 @@ use tests::{Host, Need, Outcome, Test, wait_until};
 
 use super::{Bundle, ROOT, Result, script};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

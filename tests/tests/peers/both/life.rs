@@ -8,7 +8,7 @@ use tests::{Outcome, wait_until};
 use crate::peers::engine::IMAGE;
 use crate::peers::{Engine, Kind, status};
 
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(60);
 /// Ends with status 5 when it is asked to, as a program should.
 const POLITE: &str = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
 
@@ -21,7 +21,7 @@ pub(super) fn to_the_end(engine: &Engine<'_>) -> Outcome {
     engine.start("c1", &[], &["sh", "-c", POLITE])?;
     assert_eq!(engine.inspect("c1", "State.Status")?, "running");
     let pid = engine.pid("c1")?;
-    assert!(tests::ask::command_line(pid).contains("sleep 0.05; done"));
+    wait_until("it is the program", SOON, || tests::ask::command_line(pid).contains("sleep 0.05; done"))?;
     wait_until("it says so", SOON, || engine.ok(&["logs", "c1"]).is_ok_and(|log| log == "ready"))?;
     let listed = engine.ok(&["top", "c1"])?;
     assert!(listed.contains("sleep 0.05"), "{listed}");
@@ -44,7 +44,10 @@ pub(super) fn to_the_end(engine: &Engine<'_>) -> Outcome {
 }
 
 pub(super) fn pauses_and_restarts(engine: &Engine<'_>) -> Outcome {
-    engine.start("c1", &[], &["sh", "-c", "trap 'exit 6' USR1; while :; do :; done"])?;
+    engine.start("c1", &[], &["sh", "-c", "trap 'exit 6' USR1; echo ready; while :; do :; done"])?;
+    let said =
+        |times: usize| engine.ok(&["logs", "c1"]).is_ok_and(|log| log == ["ready"; 9][..times].join("\n"));
+    wait_until("it waits for the signal", SOON, || said(1))?;
     let pid = engine.pid("c1")?;
     let time = || -> Result<u64, Box<dyn std::error::Error>> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -64,7 +67,7 @@ pub(super) fn pauses_and_restarts(engine: &Engine<'_>) -> Outcome {
     assert!(stats.contains("c1") && !stats.contains("--"), "{stats}");
     engine.ok(&["restart", "-t", "0", "c1"])?;
     assert_ne!(engine.pid("c1")?, pid);
-    std::thread::sleep(Duration::from_millis(200));
+    wait_until("the second waits, too", SOON, || said(2))?;
     engine.ok(&["kill", "-s", "USR1", "c1"])?;
     assert_eq!(engine.ok(&["wait", "c1"])?, "6");
     // Killed while it is paused, it ends all the same.
@@ -145,7 +148,7 @@ pub(super) fn terminals(engine: &Engine<'_>) -> Outcome {
     for key in ["\x10", "\x11"] {
         // Podman knows the keys only where each comes alone.
         first.send(key)?;
-        std::thread::sleep(Duration::from_millis(200));
+        first.wait_read()?;
     }
     first.wait()?;
     assert_eq!(engine.inspect("c2", "State.Status")?, "running");
@@ -182,8 +185,12 @@ pub(super) fn executes(engine: &Engine<'_>) -> Outcome {
         let line = top.ok()?.lines().find(|line| line.contains("sleep 99"))?.to_owned();
         line.split_whitespace().next()?.parse::<i32>().ok()
     };
-    wait_until("it is there", SOON, || exec().is_some())?;
-    let exec = exec().ok_or("gone")?;
+    let mut found = None;
+    wait_until("it is there", SOON, || {
+        found = exec();
+        found.is_some()
+    })?;
+    let exec = found.ok_or("gone")?;
     assert_eq!(status(exec, "Seccomp")?, "2");
     for file in ["cgroup", "oom_score_adj"] {
         let read = |pid| fs::read_to_string(format!("/proc/{pid}/{file}"));

@@ -9,7 +9,7 @@ use tests::{Outcome, ns_inode, wait_until};
 
 use crate::peers::{Engine, Kind};
 
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn namespaces(engine: &Engine<'_>) -> Outcome {
     let own = i32::try_from(std::process::id())?;

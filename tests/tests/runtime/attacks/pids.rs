@@ -8,7 +8,7 @@ use tests::{Host, Need, Outcome, Test, wait_until};
 
 use super::super::{BIN, Bundle, ROOT, id};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
     const NSPID: &[Need] = &[Need::Root, Need::Rootfs, Need::Program("unshare")];

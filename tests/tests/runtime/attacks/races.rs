@@ -139,12 +139,20 @@ fn dev_null(host: &Host) -> Outcome {
         config["linux"]["readonlyPaths"] = json!([]);
     })?;
     let swapper = Swapper::start(&volume.join("null"), &volume.join("link"));
-    let (started, rounds) = race(&bundle, &swapper, |output| {
-        if output.code == 0 {
-            assert_eq!(output.stdout, "1:3\n", "{output:?}");
+    let (mut started, mut rounds) = (0, 0);
+    // A few rounds may all end in one way, and a busy machine has no more of them in the time.
+    for _ in 0..20 {
+        let (more, of) = race(&bundle, &swapper, |output| {
+            if output.code == 0 {
+                assert_eq!(output.stdout, "1:3\n", "{output:?}");
+            }
+            Ok(())
+        })?;
+        (started, rounds) = (started + more, rounds + of);
+        if 0 < started && started < rounds {
+            break;
         }
-        Ok(())
-    })?;
+    }
     assert!(0 < started && started < rounds, "{started} of {rounds}: it was not a race");
     Ok(())
 }
