@@ -45,7 +45,7 @@ fn archive(host: &Host) -> Result<PathBuf> {
     let sum = host.command("sha256sum", [&layer])?.success()?.stdout;
     let sum = sum.split(' ').next().ok_or("no sum")?;
     let config = json!({
-        "architecture": "amd64",
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "config": { "Env": ["PATH=/usr/local/bin:/bin:/kit"], "Cmd": ["sh"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },

@@ -81,6 +81,9 @@ const FILES: [(&str, u32, &str); 10] = [
     ("root/.bashrc", 0o644, "PS1='sampan-vm:\\w\\$ '\n"),
 ];
 
+/// The folders that no package has.
+const FOLDERS: [&str; 2] = ["home/learner", "mnt"];
+
 /// A kernel and a disk.
 pub(super) struct Disk {
     pub(super) kernel: PathBuf,
@@ -120,7 +123,7 @@ pub(super) fn make(folder: &Path, kernel: &str, anew: bool) -> Result<Disk> {
 fn stamp(kernel: &str) -> String {
     let files: Vec<String> =
         FILES.iter().map(|(name, mode, text)| format!("{name} {mode:o}\n{text}")).collect();
-    format!("{kernel}\n{SIZE}\n{}\n{}", PACKAGES.join(" "), files.join("\n"))
+    format!("{kernel}\n{SIZE}\n{}\n{}\n{}", PACKAGES.join(" "), FOLDERS.join(" "), files.join("\n"))
 }
 
 fn fill(root: &Path, packages: &[PathBuf]) -> Result<()> {
@@ -135,7 +138,7 @@ fn fill(root: &Path, packages: &[PathBuf]) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }
-    for name in ["home/learner", "mnt"] {
+    for name in FOLDERS {
         fs::create_dir_all(root.join(name))?;
     }
     index_modules(root)
