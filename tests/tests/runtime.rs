@@ -13,6 +13,7 @@ mod hooks;
 mod killed;
 mod lifecycle;
 mod mounts;
+mod notify;
 mod paths;
 mod profile;
 mod resources;
@@ -52,6 +53,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(killed::tests());
     tests.extend(lifecycle::tests());
     tests.extend(mounts::tests());
+    tests.extend(notify::tests());
     tests.extend(rootless::tests());
     tests.extend(roots::tests());
     tests.extend(paths::tests());

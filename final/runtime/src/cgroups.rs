@@ -13,6 +13,7 @@
 //!
 //! An engine that names the path reads version 1's files itself; it finds a cgroup in each of the hierarchies, as runc makes them.
 
+use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -73,19 +74,20 @@ pub fn choose_driver(id: &str, linux: &mut Linux, systemd: bool) -> Result<(), E
     }
 }
 
-/// Makes the container's cgroup. What comes along holds it until the container's first process is in.
+/// Makes the container's cgroup; the `annotations` are for systemd. What comes along holds it until the container's first process is in.
 ///
 /// # Errors
 /// [`Error::Config`] for a path that is none; chapter 3's errors where a limit cannot be had, or the cgroup where it is `needed`.
 pub(crate) fn create(
     id: &str,
     linux: &Linux,
+    annotations: Option<&HashMap<String, String>>,
     needed: bool,
 ) -> Result<(Option<Cgroup>, Option<Holder>), Error> {
     let mut limits = resources::limits(linux.resources().as_ref())?;
     let made = match Place::of(id, linux)? {
         Place::Unit(unit) => {
-            let (cgroup, holder) = systemd::create(&unit, &limits)?;
+            let (cgroup, holder) = systemd::create(&unit, &limits, annotations)?;
             return Ok((Some(cgroup), Some(holder)));
         }
         Place::Path(path) => {

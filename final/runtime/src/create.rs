@@ -131,7 +131,7 @@ pub fn create(create: Create<'_>) -> Result<Container, Error> {
     let moved_gate = gate(!moved.is_empty())?;
     let wants_terminal = matches!(stdio, Stdio::Terminal(_));
     let gate = gate(matches!(network, Network::Interface(_)))?;
-    let (cgroup, holder) = cgroups::create(id, linux, options.needs_cgroup)?;
+    let (cgroup, holder) = cgroups::create(id, linux, spec.annotations().as_ref(), options.needs_cgroup)?;
     let made = |gate: Option<&OwnedFd>| {
         let init = Init {
             entrance: cgroup.as_ref().map(Cgroup::entrance).transpose()?,

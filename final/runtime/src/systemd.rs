@@ -10,11 +10,15 @@
 //! container is cloned into it -> the holder goes. An ordinary user's manager does the same with the user's own part of the tree,
 //! and there the runtime first moves into that part itself.
 //!
+//! More of the scope's properties can be given in annotations (`org.systemd.property.NAME`).
+//!
 //! With version 2, alone or beside version 1: systemd knows the processes of a scope by it.
 //! Not covered: names that end in `.slice`, for which other runtimes make no scope.
 //!
 //! See systemd.scope(5), systemd.resource-control(5), org.freedesktop.systemd1(5); systemd.io/CGROUP_DELEGATION.
 
+#[cfg(feature = "systemd")]
+mod annotations;
 #[cfg(feature = "systemd")]
 mod bus;
 #[cfg(feature = "systemd")]
@@ -23,6 +27,8 @@ mod holder;
 mod manager;
 #[cfg(feature = "systemd")]
 mod properties;
+#[cfg(feature = "systemd")]
+mod variant;
 #[cfg(feature = "systemd")]
 pub mod wire;
 
@@ -65,6 +71,7 @@ impl Unit {
 mod without {
     //! Built without the feature: whoever asks for it is told.
 
+    use std::collections::HashMap;
     use std::path::PathBuf;
 
     use ::cgroups::{Cgroup, Hierarchies, Limits};
@@ -88,7 +95,11 @@ mod without {
         missing()
     }
 
-    pub(crate) fn create(_: &Unit, _: &Limits) -> Result<(Cgroup, Holder), Error> {
+    pub(crate) fn create(
+        _: &Unit,
+        _: &Limits,
+        _: Option<&HashMap<String, String>>,
+    ) -> Result<(Cgroup, Holder), Error> {
         missing()
     }
 

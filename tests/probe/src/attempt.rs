@@ -1,11 +1,14 @@
 //! Attempts at files and at the kernel's more dangerous calls.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::WaitStatus;
 use serde_json::json;
 
@@ -73,4 +76,28 @@ pub(crate) fn name(error: &io::Error) -> String {
         Some(number) => format!("{:?}", Errno::from_raw(number)),
         None => error.to_string(),
     }
+}
+
+/// Sends each text as a message of sd_notify(3), and a descriptor with it.
+pub(crate) fn notify(texts: &[&str]) -> Answer {
+    let send = || -> io::Result<()> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(std::env::var_os("NOTIFY_SOCKET").unwrap_or_default())?;
+        let fds = [socket.as_raw_fd()];
+        for text in texts {
+            let text = text.replace("\\n", "\n");
+            let rights = [ControlMessage::ScmRights(&fds)];
+            sendmsg::<()>(
+                socket.as_raw_fd(),
+                &[IoSlice::new(text.as_bytes())],
+                &rights,
+                MsgFlags::empty(),
+                None,
+            )?;
+        }
+        Ok(())
+    };
+    let sent = send();
+    let json = json!({ "sent": sent.is_ok(), "error": sent.as_ref().err().map(name) });
+    Answer { done: Some(sent.is_ok()), json }
 }

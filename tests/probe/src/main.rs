@@ -18,6 +18,7 @@
 //! probe syscall NAME          does the kernel refuse this call? (unshare, mount)
 //! probe call NUMBER [ARG...]  what does the kernel answer to a system call with these numbers?
 //! probe hunt MILLISECONDS NAME    what can be had of processes of this name that come by?
+//! probe notify TEXT...       can each text, with a descriptor, be sent to NOTIFY_SOCKET? (`\n` in it begins a new line)
 //! probe session [TAG]         one of the above a line on standard input, until its end; TAG is for whoever searches /proc
 //! ```
 //!
@@ -99,6 +100,7 @@ fn attempt(words: &[&str]) -> Answer {
         ["write", bytes, path] => number(bytes, |bytes| limits::write(bytes, path)),
         ["syscall", name] => attempt::syscall(name),
         ["call", words @ ..] => attack::call(words),
+        ["notify", texts @ ..] => attempt::notify(texts),
         ["hunt", milliseconds, name] => number(milliseconds, |time| attack::hunt(time, name)),
         _ => Answer { json: json!({ "error": format!("no such command: {}", words.join(" ")) }), done: None },
     }

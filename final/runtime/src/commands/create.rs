@@ -19,6 +19,7 @@ use step::step;
 use super::handover::{
     check_console, console_size, descriptors, send_pidfd, send_terminal, wants_terminal, window, write_pid,
 };
+use super::notify::{self, Relay};
 use super::{Global, delete};
 use crate::log::Log;
 use crate::state::{FIFO, Record, Reserved, Store, start_time};
@@ -82,6 +83,8 @@ pub(super) struct Prepared {
     options: (u16, Global),
     pub(super) terminal: bool,
     detached: bool,
+    /// Whether somebody wants to be told when the container is ready.
+    notifies: bool,
     reserved: Reserved,
 }
 
@@ -105,8 +108,9 @@ impl Prepared {
         if let Some(linux) = spec.linux_mut() {
             sampan_runtime::cgroups::choose_driver(&args.id, linux, global.systemd_cgroup)?;
         }
+        let notifies = notify::show(&store.folder(&args.id)?, &mut spec)?;
         let reserved = store.reserve(&args.id)?;
-        Ok(Self { spec, bundle, options: (kept, global), terminal, detached, reserved })
+        Ok(Self { spec, bundle, options: (kept, global), terminal, detached, notifies, reserved })
     }
 
     /// Makes the container, and keeps what later commands need: before, its configuration; after, its process.
@@ -130,6 +134,9 @@ impl Prepared {
         };
         store.write_spec(&args.id, spec)?;
         store.write(&record)?;
+        if self.notifies {
+            notify::make_folder(&store.folder(&args.id)?)?;
+        }
         let container = sampan_runtime::create(Create {
             id: &args.id,
             spec,
@@ -181,6 +188,15 @@ impl Prepared {
             write_pid(path, container.pid())?;
         }
         Ok(())
+    }
+
+    /// Listens for the container's word that it is ready.
+    pub(super) fn listen(&self, store: &Store, args: &Args) -> anyhow::Result<Option<Relay>> {
+        if !self.notifies {
+            return Ok(None);
+        }
+        let folder = store.folder(&args.id)?;
+        notify::host(&folder)?.map(|host| Relay::listen(&folder, host)).transpose()
     }
 
     /// Gives the lock back, or the id where nothing came of it.

@@ -72,6 +72,7 @@ pub(crate) fn features() -> anyhow::Result<u8> {
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
         },
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
         "annotations": { "sampan-runtime.version": env!("CARGO_PKG_VERSION") },
     });
     println!("{}", serde_json::to_string_pretty(&features)?);

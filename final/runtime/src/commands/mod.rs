@@ -1,4 +1,4 @@
-//! The commands, one a file. Beside them: `handover`, what of a container goes to its caller, and [`foreground`].
+//! The commands, one a file. Beside them: `handover` and `notify`, what of a container goes to its caller, and [`foreground`].
 
 pub(crate) mod checkpoint;
 pub(crate) mod create;
@@ -19,6 +19,7 @@ pub(crate) mod update;
 
 mod foreground;
 mod handover;
+mod notify;
 
 /// What is said before the command, and means something to several.
 #[derive(Debug, Clone, Copy)]

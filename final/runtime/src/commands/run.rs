@@ -36,19 +36,27 @@ pub(crate) fn run(store: &Store, log: &Log, global: Global, args: &Args) -> anyh
     foreground::block(terminal)?;
     let started = (|| {
         let (mut container, record) = prepared.make(store, &args.create, None)?;
-        if let Err(error) = prepared.tell(&args.create, &mut container) {
-            container.discard()?;
-            return Err(error);
+        let told = prepared.tell(&args.create, &mut container);
+        match told.and_then(|()| prepared.listen(store, &args.create)) {
+            Ok(relay) => Ok((container.start()?, record, relay)),
+            Err(error) => {
+                container.discard()?;
+                Err(error)
+            }
         }
-        Ok((container.start()?, record))
     })();
-    let (mut started, record) = match started {
+    let (mut started, record, relay) = match started {
         Ok(started) => started,
         Err(error) => return prepared.finish(store, log, &args.create, Err(error)),
     };
     prepared.finish(store, log, &args.create, Ok(()))?;
     let hooks = start::started(store, &record);
+    let relay = relay.map(|relay| relay.spawn(started.pidfd()));
     let ended = foreground::attend(&mut started, terminal);
+    let told = relay.map(|relay| relay.and_then(|relay| relay.join().unwrap_or(Ok(()))));
+    if let Some(Err(error)) = told {
+        log.warn(&format!("cannot tell that the container is ready: {error:#}"));
+    }
     let removed = started.remove();
     if !args.keep {
         delete::forget(store, log, Some(&record), id)?;

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,6 +13,7 @@ use sampan_runtime::hooks::{self, State};
 use step::step;
 
 use super::kill;
+use super::notify::{self, Relay};
 use crate::state::{FIFO, Record, Status, Store};
 
 /// `start ID`
@@ -42,7 +45,9 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
             bail!("cannot start a container that has stopped: delete {id} and create it again")
         }
     }
-    let path = store.folder(id)?.join(FIFO);
+    let folder = store.folder(id)?;
+    let path = folder.join(FIFO);
+    let host = notify::host(&folder)?;
     // Without a reader there is nobody to start: then this fails (ENXIO) and does not wait.
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fifo = rustix::fs::open(&path, flags, Mode::empty())
@@ -54,6 +59,8 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
         "from here on the container is running, and cannot be started twice",
     )
     .run(|| fs::remove_file(&path))?;
+    // Of two commands only the one that has come this far takes the container's socket.
+    let relay = host.map(|host| listen(&folder, host, &record)).transpose()?;
     step("write", format_args!("{}", path.display()), "the init process wakes up, and becomes the program")
         .run(|| fifo.write_all(WAKE.as_bytes()))?;
     // Its end is closed by exec, or by an error, which lies in the FIFO then.
@@ -67,9 +74,27 @@ pub(crate) fn start(store: &Store, Args { id }: &Args) -> anyhow::Result<u8> {
         let _ = File::from(read).read_to_string(&mut error);
     }
     match error.as_str() {
-        "" => started(store, &record),
+        "" => {}
         WAKE => bail!("container {id} has ended before it was started"),
         error => bail!("{error}"),
+    }
+    let status = started(store, &record)?;
+    if let Some((relay, container)) = relay {
+        relay.wait(container.as_fd(), record.pid.cast_unsigned())?;
+    }
+    Ok(status)
+}
+
+/// Where it fails the container is ended, as nobody can start it any more.
+fn listen(folder: &Path, host: UnixDatagram, record: &Record) -> anyhow::Result<(Relay, OwnedFd)> {
+    let container =
+        record.pidfd().with_context(|| format!("container {} has ended before it was started", record.id))?;
+    match Relay::listen(folder, host) {
+        Ok(relay) => Ok((relay, container)),
+        Err(error) => {
+            kill::send(record, libc::SIGKILL)?;
+            Err(error)
+        }
     }
 }
 

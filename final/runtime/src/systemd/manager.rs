@@ -1,5 +1,6 @@
 //! What systemd's manager is asked for: a scope is started, found, changed and stopped.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ::cgroups::{Cgroup, Hierarchies, Limits};
@@ -8,7 +9,7 @@ use step::{StepError, step};
 
 use super::bus::{Connection, Object, is_user};
 use super::wire::Value;
-use super::{Holder, Unit, properties};
+use super::{Holder, Unit, annotations, properties};
 use crate::Error;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -23,11 +24,17 @@ const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// What a scope of ours counts: the controllers are switched on by it.
 const ACCOUNTING: [&str; 4] = ["CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"];
 
-/// Makes the scope, and the limits in its cgroup. The holder is to be dropped when the container is in.
+/// Makes the scope, with what `asked` annotations say of it, and the limits in its cgroup. The holder is to be dropped when the
+/// container is in.
 ///
 /// # Errors
-/// [`Error::Systemd`] for what systemd answers; chapter 3's for the limits.
-pub(crate) fn create(unit: &Unit, limits: &Limits) -> Result<(Cgroup, Holder), Error> {
+/// [`Error::Config`] for an annotation that cannot be read; [`Error::Systemd`] for what systemd answers; chapter 3's for the limits.
+pub(crate) fn create(
+    unit: &Unit,
+    limits: &Limits,
+    asked: Option<&HashMap<String, String>>,
+) -> Result<(Cgroup, Holder), Error> {
+    let asked = annotations::properties(asked)?;
     let hierarchies = Hierarchies::find(Path::new("/proc/self"))?;
     if hierarchies.v2().is_none() {
         return Err(Error::Systemd(
@@ -39,6 +46,7 @@ pub(crate) fn create(unit: &Unit, limits: &Limits) -> Result<(Cgroup, Holder), E
     let holder = Holder::new()?;
     let mut more: Vec<_> = ACCOUNTING.map(|name| (name.to_owned(), Value::Bool(true))).into();
     more.extend(properties::of(limits));
+    more.extend(asked);
     let why = "on a host whose cgroups systemd keeps, it makes them; below this one the tree is ours";
     start(&mut bus, unit, holder.pid(), more, why)?;
     let made = path(&mut bus, unit)

@@ -59,6 +59,8 @@ pub enum Value {
     U32(u32),
     /// `t`
     U64(u64),
+    /// Any other number, by its type: `y`, `n`, `q`, `i`, `x` or `d`, in as many bytes as that has. It is only written.
+    Fixed(&'static str, Vec<u8>),
     /// `s`
     Text(String),
     /// `o`
@@ -78,11 +80,12 @@ pub enum Value {
 }
 
 impl Value {
-    fn signature(&self) -> &'static str {
+    pub(super) fn signature(&self) -> &'static str {
         match self {
             Self::Bool(_) => "b",
             Self::U32(_) => "u",
             Self::U64(_) => "t",
+            Self::Fixed(typ, _) => typ,
             Self::Text(_) => "s",
             Self::Path(_) => "o",
             Self::Bytes(_) => "ay",
@@ -161,6 +164,10 @@ impl Writer {
             Value::U64(number) => {
                 self.align(8);
                 self.0.extend(number.to_ne_bytes());
+            }
+            Value::Fixed(_, bytes) => {
+                self.align(bytes.len().max(1));
+                self.0.extend(bytes);
             }
             Value::Text(text) | Value::Path(text) => self.text(text),
             Value::Bytes(bytes) => self.array(1, bytes, |writer, byte| writer.0.push(*byte)),
