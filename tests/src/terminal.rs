@@ -60,6 +60,8 @@ impl Terminal {
     /// # Errors
     /// Where it does not within the time limit.
     pub fn wait_read(&self) -> Result<()> {
+        // A worker of the kernel's brings it to the far end, where until then nothing waits.
+        std::thread::sleep(Duration::from_millis(300));
         let far = File::options()
             .read(true)
             .custom_flags(OFlag::O_NOCTTY.bits())
