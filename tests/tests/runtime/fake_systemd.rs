@@ -24,6 +24,8 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         test("runtime::a_manager_makes_and_stops_the_scope", life),
         test("runtime::a_manager_that_fails_leaves_nothing", failures),
+        test("runtime::annotations_are_properties_of_the_scope", annotations),
+        test("runtime::annotations_that_cannot_be_read_make_no_scope", unreadable),
     ]
 }
 
@@ -169,6 +171,68 @@ fn life(host: &Host) -> Outcome {
     assert_eq!(bus.last("StopUnit").map(|call| call.first_text()), Some("sampan-c.scope".to_owned()));
     assert!(!directory.exists());
     sweep()
+}
+
+fn annotations(host: &Host) -> Outcome {
+    let bus = Bus::start(host, "done")?;
+    let bundle = bundle(host)?;
+    bundle.rewrite(&["/bin/true"], |config: &mut Value| {
+        config["linux"]["cgroupsPath"] = json!("system.slice:sampan:c");
+        config["linux"]["resources"]["pids"] = json!({ "limit": 33 });
+        config["annotations"] = json!({
+            "org.systemd.property.TimeoutStopSec": "uint32 7",
+            "org.systemd.property.RuntimeMaxUSec": "uint64 5",
+            "org.systemd.property.CollectMode": "'inactive-or-failed'",
+            "org.systemd.property.SendSIGHUP": "true",
+            "org.systemd.property.KillSignal": "15",
+            "org.systemd.property.After": "['a.service','b.service']",
+            "org.systemd.property.TasksMax": "uint64 44",
+            "org.example.other": "not for systemd",
+        });
+    })?;
+    bus.call(&bundle, &["--systemd-cgroup", "run", "c"])?.success()?;
+    let asked = bus.last("StartTransientUnit").ok_or("nobody asked for the scope")?;
+    for (name, kind, number) in [
+        ("TimeoutStopUSec", "t", 7_000_000),
+        ("RuntimeMaxUSec", "t", 5),
+        ("SendSIGHUP", "b", 1),
+        ("KillSignal", "i", 15),
+    ] {
+        assert_eq!(asked.number(name, kind), number, "{name}");
+    }
+    assert_eq!(asked.texts("CollectMode", "s"), ["inactive-or-failed"]);
+    assert_eq!(asked.texts("After", "as"), ["a.service", "b.service"]);
+    // Of two of one name the later one counts for systemd.
+    assert_eq!((asked.number("TasksMax", "t"), asked.last_number("TasksMax", "t")), (33, 44));
+    sweep()
+}
+
+fn unreadable(host: &Host) -> Outcome {
+    let bus = Bus::start(host, "done")?;
+    let bundle = bundle(host)?;
+    for (name, text, said) in [
+        ("CollectMode", "inactive", "a text is in quotes"),
+        ("CollectMode", "'inactive", "a text that does not end"),
+        ("TasksMax", "uint64 -1", "no value of type t"),
+        ("TimeoutStopSec", "'soon'", "seconds are a number"),
+        ("Tasks Max", "uint64 1", "three letters or more, and nothing else"),
+    ] {
+        bundle.rewrite(&["/bin/true"], |config: &mut Value| {
+            config["linux"]["cgroupsPath"] = json!("system.slice:sampan:c");
+            config["annotations"] = json!({ format!("org.systemd.property.{name}"): text });
+        })?;
+        let output = bus.call(&bundle, &["--systemd-cgroup", "run", "c"])?.expect(1)?;
+        let field = format!("config: annotations org.systemd.property.{name}: ");
+        assert!(output.stderr.contains(&field) && output.stderr.contains(said), "{output}");
+        assert!(bus.last("StartTransientUnit").is_none());
+        bus.call(&bundle, &["state", "c"])?.expect(1)?;
+    }
+    // They are systemd's alone.
+    bundle.rewrite(&["/bin/true"], |config: &mut Value| {
+        config["annotations"] = json!({ "org.systemd.property.X": "nonsense" });
+    })?;
+    bundle.run()?.success()?;
+    Ok(())
 }
 
 fn bundle_pid(bus: &Bus, bundle: &Bundle<'_>) -> Result<i64> {

@@ -12,11 +12,11 @@ use std::{fs, thread};
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::process::Cmd;
 use tests::{Host, Outcome, Test, wait_until};
 
-use super::{Bundle, ROOT, Result, bind};
+use super::{Bundle, ROOT, Result, USER, bind};
 
 const SOON: Duration = Duration::from_secs(20);
 const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -28,9 +28,15 @@ const READY: &str = "/kit/probe notify 'STATUS=up\\nREADY=1\\nMAINPID=1' READY=1
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test { name: "runtime::a_container_says_that_it_is_ready", needs: ROOT, run: detached },
+        Test {
+            name: "runtime::user_a_container_says_that_it_is_ready",
+            needs: USER,
+            run: |host| detached(&host.as_user()),
+        },
         Test { name: "runtime::in_the_foreground_readiness_is_the_runtimes", needs: ROOT, run: foreground },
         Test { name: "runtime::a_container_that_ends_was_not_ready", needs: ROOT, run: ends },
         Test { name: "runtime::nobody_goes_before_the_host_has_read", needs: ROOT, run: barrier },
+        Test { name: "runtime::readiness_of_another_users_namespace", needs: ROOT, run: shifted },
         Test { name: "runtime::who_is_to_be_told_must_be_there", needs: ROOT, run: nobody },
         Test { name: "runtime::an_engines_own_relay_stays", needs: ROOT, run: engines },
     ]
@@ -105,7 +111,7 @@ impl Listener {
 
 /// A bundle of a container that tries all that it should not, writes "hostile", waits for the file "go", and is ready; then it
 /// writes what became of that.
-fn bundle(host: &Host) -> Result<Bundle<'_>> {
+fn bundle<'a>(host: &'a Host, edit: impl FnOnce(&mut Value)) -> Result<Bundle<'a>> {
     let text = format!(
         "{HOSTILE}; touch /mark/hostile; until [ -e /mark/go ]; do sleep 0.05; done; {READY}
          until /kit/probe notify STATUS=late | grep -q ECONNREFUSED; do sleep 0.05; done; touch /mark/late; exec sleep 1000"
@@ -116,6 +122,7 @@ fn bundle(host: &Host) -> Result<Bundle<'_>> {
     fs::set_permissions(&mark, fs::Permissions::from_mode(0o777))?;
     bundle.rewrite(&["/bin/sh", "-c", &text], |config| {
         bind(config, &mark, "/mark", &["rbind"]);
+        edit(config);
     })?;
     Ok(bundle)
 }
@@ -130,8 +137,8 @@ fn go(bundle: &Bundle<'_>) -> Outcome {
 }
 
 /// Started, and left behind when it is ready.
-fn told(host: &Host, listener: &Listener, words: &[&str]) -> Outcome {
-    let bundle = bundle(host)?;
+fn told(host: &Host, listener: &Listener, words: &[&str], edit: impl FnOnce(&mut Value)) -> Outcome {
+    let bundle = bundle(host, edit)?;
     if words[0] == "start" {
         listener.cmd(&bundle, &["create", "c"]).run()?.success()?;
         assert_eq!(bundle.state("c")?["status"], "created");
@@ -167,14 +174,30 @@ fn detached(host: &Host) -> Outcome {
     for (is_abstract, words) in
         [(false, &["run", "--detach", "c"][..]), (true, &["run", "--detach", "c"]), (false, &["start", "c"])]
     {
-        told(host, &Listener::new(host, is_abstract)?, words)?;
+        told(host, &Listener::new(host, is_abstract)?, words, |_| {})?;
     }
     Ok(())
 }
 
+/// Root inside is somebody else outside, and the program nobody.
+fn shifted(host: &Host) -> Outcome {
+    let rootfs = host.new_dir()?.join("rootfs");
+    tests::tree::copy(&host.rootfs()?, &rootfs, Some((100_000, 100_000)))?;
+    told(host, &Listener::new(host, false)?, &["run", "--detach", "c"], |config| {
+        let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+        config["linux"]["uidMappings"] = ids.clone();
+        config["linux"]["gidMappings"] = ids;
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        config["root"]["path"] = json!(rootfs);
+        if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+            namespaces.push(json!({ "type": "user" }));
+        }
+    })
+}
+
 fn foreground(host: &Host) -> Outcome {
     let listener = Listener::new(host, false)?;
-    let bundle = bundle(host)?;
+    let bundle = bundle(host, |_| {})?;
     let mut runtime = listener.cmd(&bundle, &["run", "c"]).spawn()?;
     marked(&bundle, "hostile")?;
     thread::sleep(Duration::from_millis(300));

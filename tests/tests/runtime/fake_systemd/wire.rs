@@ -67,13 +67,46 @@ impl Call {
         text_at(&self.body, 0)
     }
 
-    /// A property's value, a number; of an array of them the first.
-    pub(super) fn number(&self, name: &str, kind: &str) -> u64 {
+    /// Where the values of a property begin, which may have been given more than once.
+    fn values(&self, name: &str, kind: &str) -> Vec<usize> {
         let wanted =
             [name.as_bytes(), &[0, u8::try_from(kind.len()).unwrap_or(u8::MAX)], kind.as_bytes(), &[0]]
                 .concat();
-        let found = self.body.windows(wanted.len()).position(|window| window == wanted);
-        let at = found.unwrap_or_else(|| panic!("no property {name} of type {kind}")) + wanted.len();
+        let windows = self.body.windows(wanted.len()).enumerate();
+        let all: Vec<_> =
+            windows.filter(|(_, window)| *window == wanted).map(|(at, _)| at + wanted.len()).collect();
+        assert!(!all.is_empty(), "no property {name} of type {kind}");
+        all
+    }
+
+    /// A property's value, a number; of an array of them the first.
+    pub(super) fn number(&self, name: &str, kind: &str) -> u64 {
+        self.number_at(self.values(name, kind)[0], kind)
+    }
+
+    /// The same of the last such property.
+    pub(super) fn last_number(&self, name: &str, kind: &str) -> u64 {
+        self.number_at(self.values(name, kind).pop().unwrap_or_default(), kind)
+    }
+
+    /// A property's value, a text, or an array of them.
+    pub(super) fn texts(&self, name: &str, kind: &str) -> Vec<String> {
+        let mut at = self.values(name, kind)[0].next_multiple_of(4);
+        let mut end = at + 1;
+        if kind == "as" {
+            end = at + 4 + u32_at(&self.body, at) as usize;
+            at += 4;
+        }
+        let mut texts = Vec::new();
+        while at < end {
+            at = at.next_multiple_of(4);
+            texts.push(text_at(&self.body, at));
+            at += 4 + texts.last().map_or(0, String::len) + 1;
+        }
+        texts
+    }
+
+    fn number_at(&self, at: usize, kind: &str) -> u64 {
         match kind {
             "t" => {
                 let at = at.next_multiple_of(8);
