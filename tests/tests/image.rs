@@ -10,6 +10,7 @@ mod hostile_layers;
 mod hostile_registry;
 mod like_docker;
 mod logins;
+mod owners;
 mod pulls;
 mod pushes;
 mod registries;
@@ -73,6 +74,7 @@ pub(crate) fn tests() -> Vec<Test> {
     .chain(serve_http::tests())
     .chain(pulls::tests())
     .chain(logins::tests())
+    .chain(owners::tests())
     .chain(pushes::tests())
     .collect()
 }

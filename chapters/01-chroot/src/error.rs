@@ -37,6 +37,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An entry's owner is none of the ids that an ordinary user has.
+    #[error(
+        "the archive's entry {path:?} belongs to user {user} and group {group}, which is beyond this user's ids: have root give it more of them in /etc/subuid and /etc/subgid (`cargo kit doctor` shows them), or do it as root"
+    )]
+    Owner {
+        /// The entry's name in the archive.
+        path: PathBuf,
+        /// Its user.
+        user: u32,
+        /// Its group.
+        group: u32,
+    },
     /// No such command under the new root.
     #[error("no command {0:?} in the root file system")]
     NoCommand(OsString),

@@ -41,4 +41,10 @@ pub const HINTS: &[Hint] = &[
         advice: "the file has no x bit, is a directory, or lies on a file system that is mounted noexec",
         page: "01-chroot.html#the-command",
     },
+    Hint {
+        step: "fchownat",
+        errno: Errno::EINVAL,
+        advice: "no such user or group among this user's ids: have root lend it more in /etc/subuid and /etc/subgid, or do it as root",
+        page: "images.html#where-they-lie",
+    },
 ];

@@ -5,7 +5,7 @@
 //! are kept in, and [`crate::archive`] for how it is read. What is left to see to here: 1. `..` in a name is refused; 2. ownership
 //! comes before the mode, since chown(2) clears set-user-id; 3. a directory's mode and times come last, for it must be writable until
 //! then; by then a link may stand where it was, which is not to be followed; 4. device nodes are made for root alone, because an
-//! ordinary user cannot; 5. what must be kept in memory to the end has a limit; 6. the archive appears under its final name
+//! ordinary user cannot, nor root of a user namespace, who gives files no owners but those of its map; 5. what must be kept in memory to the end has a limit; 6. the archive appears under its final name
 //! complete or not at all.
 //!
 //! See tar(5), path_resolution(7). Chapter 4 unpacks image layers by the same code, and adds the whiteouts.
@@ -30,14 +30,22 @@ use crate::inside::Inside;
 /// How an archive is unpacked.
 #[derive(Debug, Clone)]
 pub struct Unpack {
-    /// Give each file the owner that the archive records, and make device nodes: root's privilege. Otherwise all files belong
-    /// to whoever unpacks, and device nodes are left out.
+    /// Give each file the owner that the archive records: root's privilege. Otherwise all files belong to whoever unpacks.
     pub as_root: bool,
+    /// Make device nodes: the privilege of the machine's root. Otherwise they are left out.
+    pub devices: bool,
 }
 
+/// What this process may do. Root of a user namespace has owners to give where that has more ids than its own, and no devices.
 impl Default for Unpack {
     fn default() -> Self {
-        Self { as_root: geteuid().is_root() }
+        let is_root = geteuid().is_root();
+        let map = |of: &str| fs::read_to_string(format!("/proc/self/{of}_map")).unwrap_or_default();
+        let (users, groups) = (map("uid"), map("gid"));
+        let several = |map: &str| map.lines().count() > 1 || !map.trim_end().ends_with(" 1");
+        // Where nothing can be read there are no user namespaces.
+        let whole = users.is_empty() || users.split_whitespace().eq(["0", "0", "4294967295"]);
+        Self { as_root: is_root && several(&users) && several(&groups), devices: is_root && whole }
     }
 }
 
@@ -50,6 +58,8 @@ pub struct Unpacked {
     pub bytes: u64,
     /// Device nodes that an ordinary user cannot make; the first thousand.
     pub left_out: Vec<PathBuf>,
+    /// Whether files of others than root became those of whoever unpacked them.
+    pub owners_left_out: bool,
 }
 
 /// What a caller does with an entry before it is unpacked: `Ok(true)` means that it is dealt with. Gets the directory that is
@@ -121,6 +131,7 @@ pub fn unpack_into(
         if !work.make(&entry, &path, how).map_err(|error| error.in_archive(&path, root))? {
             continue;
         }
+        work.unpacked.owners_left_out |= !how.as_root && attributes.owner != (Uid::ROOT, Gid::ROOT);
         if entry.kind == EntryType::Directory {
             kept += attributes.memory() + path.as_os_str().len();
             if kept > MOST_MEMORY {
@@ -172,7 +183,7 @@ impl<R: Read> Work<R> {
             EntryType::Symlink => inside.symlink(path, target)?,
             EntryType::Link => inside.hard_link(path, &relative(Path::new(target))?)?,
             EntryType::Fifo => inside.node(path, FileType::Fifo, (0, 0))?,
-            EntryType::Char | EntryType::Block if !how.as_root => {
+            EntryType::Char | EntryType::Block if !how.devices => {
                 if self.unpacked.left_out.len() < MOST_NAMED {
                     self.unpacked.left_out.push(path.to_owned());
                 }
@@ -304,9 +315,10 @@ impl Attributes {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         if how.as_root {
             let (user, group) = (Some(self.owner.0), Some(self.owner.1));
-            inside.at(path, "fchownat", |parent, name| {
+            let given = inside.at(path, "fchownat", |parent, name| {
                 rustix::fs::chownat(parent, name, user, group, nofollow)
-            })?;
+            });
+            given.map_err(|error| self.no_such_id(path, error))?;
         }
         for (key, value) in &self.extended {
             inside.at(path, "lsetxattr", |parent, name| set_extended(parent, name, key, value, how))?;
@@ -327,6 +339,15 @@ impl Attributes {
         Ok(())
     }
     // ANCHOR_END: attributes
+
+    /// EINVAL of chown(2): the map of this user namespace has no such id.
+    fn no_such_id(&self, path: &Path, error: StepError) -> Error {
+        let (user, group) = (self.owner.0.as_raw(), self.owner.1.as_raw());
+        match error.errno() {
+            Some(nix::errno::Errno::EINVAL) => Error::Owner { path: path.to_owned(), user, group },
+            _ => error.into(),
+        }
+    }
 }
 
 /// Changes the mode of a directory, and of nothing else that may stand in its place by now: fchmodat(2) would follow a link.

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 
 use nix::unistd::geteuid;
 
-use crate::{Config, Error, Kind, Maps, StageError, spawn};
+use crate::{Config, Created, Error, Kind, Maps, StageError, spawn};
 
 /// Runs `work` as whoever is root of a container's files: the machine's root already, an ordinary user in a user namespace with the
 /// ids of [`Maps::for_this_user`]. The calling process has one thread.
@@ -32,4 +32,35 @@ pub fn as_root_of_the_files(work: impl FnOnce() -> Result<(), StageError>) -> Re
         status if status.code() == 0 => Ok(()),
         status => Err(Error::InitEnded(status)),
     }
+}
+
+/// Goes on as root of the user's ids: `work` runs in a process of its own, a copy of this one as after fork(2), in a user namespace
+/// with the ids of [`Maps::for_this_user`], and what it returns is that process's exit status. It begins with [`Created::release`],
+/// [`Created::proceed`] waits for its end, and it ends with this process. None where there is nothing to gain: for root, and for a
+/// user with one id. The calling process has one thread.
+///
+/// # Errors
+/// The step that failed; what `work` met it has told itself.
+pub fn as_all_ids(work: impl FnOnce() -> u8) -> Result<Option<Created>, Error> {
+    if geteuid().is_root() {
+        return Ok(None);
+    }
+    let maps = Maps::for_this_user();
+    if maps.uid.len() < 2 || maps.gid.len() < 2 {
+        return Ok(None);
+    }
+    let config = Config {
+        new: vec![Kind::User],
+        uid_map: maps.uid,
+        gid_map: maps.gid,
+        die_with_parent: true,
+        same_work: true,
+        ..Config::default()
+    };
+    let created = spawn(&config, |end| -> Result<Infallible, StageError> {
+        end.wait_to_proceed()?;
+        step::speaker("");
+        std::process::exit(work().into())
+    })?;
+    Ok(Some(created))
 }

@@ -51,6 +51,10 @@ impl InitEnd {
         if users {
             self.expect(ToInit::IdsMapped)?;
         }
+        if config.same_work {
+            // The user's own id is the one that the map calls 0.
+            return if config.die_with_parent { self.die_with_parent() } else { Ok(()) };
+        }
         if users || config.join.iter().any(|join| join.kinds.contains(&Kind::User)) {
             become_root().map_err(StageError::at("users"))?;
         }

@@ -62,7 +62,7 @@ mod syscalls;
 
 pub use created::{Created, ExitStatus, Running};
 pub use error::Error;
-pub use files_of_ids::as_root_of_the_files;
+pub use files_of_ids::{as_all_ids, as_root_of_the_files};
 pub use foreground::attend;
 pub use hints::HINTS;
 pub use id_maps::{IdMap, Maps, in_user_namespace};

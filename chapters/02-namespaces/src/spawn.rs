@@ -46,6 +46,8 @@ pub struct Config {
     pub time_offsets: Vec<TimeOffset>,
     /// The process gets SIGKILL when the thread that calls [`spawn`] ends.
     pub die_with_parent: bool,
+    /// Beyond this chapter: it runs no container but goes on with the caller's own work, and keeps signals and groups as they are.
+    pub same_work: bool,
 }
 
 /// Namespaces of another process, to be entered.

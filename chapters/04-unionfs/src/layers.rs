@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use chroot::Unpack;
 use namespaces::StageError;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::geteuid;
 use step::step;
 use tempfile::TempDir;
 use unionfs::{Error, Whiteouts};
@@ -124,19 +123,14 @@ fn unpack(archive: &Path, into: &Path, userxattr: bool) -> Result<()> {
     make_like(into, None, "a layer that comes as an archive is unpacked here")?;
     let mut whiteouts = Whiteouts::new(userxattr);
     let reader = io::BufReader::with_capacity(1 << 16, File::open(archive)?);
-    let how = Unpack { as_root: own_ids() };
-    chroot::unpack::unpack_into(reader, into, &how, &mut |root, path| whiteouts.intercept(root, path))
-        .map_err(|error| error.of_archive(into, archive))?;
+    chroot::unpack::unpack_into(reader, into, &Unpack::default(), &mut |root, path| {
+        whiteouts.intercept(root, path)
+    })
+    .map_err(|error| error.of_archive(into, archive))?;
     whiteouts.apply(File::open(into)?.as_fd())?;
     Ok(())
 }
 // ANCHOR_END: unpack
-
-/// Whether this process may give files to others and make device nodes: root of the machine, not of a user namespace.
-fn own_ids() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
-}
 
 /// Makes a directory, where there is none, with the mode of `model`: the root of an overlay is that of its upper directory.
 fn make_like(path: &Path, model: Option<&PathBuf>, why: &'static str) -> Result<()> {

@@ -63,7 +63,6 @@ pub(crate) fn unpack(
     to: &Path,
     mut file: File,
     name: &Path,
-    as_root: bool,
 ) -> Result<(), Error> {
     let mut start = [0; 2];
     let length = file.read(&mut start).map_err(Error::read(name))?;
@@ -72,7 +71,7 @@ pub(crate) fn unpack(
     let stream: Box<dyn Read> =
         if start[..length] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut mentioned: BTreeSet<PathBuf> = BTreeSet::new();
-    let unpacked = unpack_into(stream, &upper.join(to), &Unpack { as_root }, &mut |_, path| {
+    let unpacked = unpack_into(stream, &upper.join(to), &Unpack::default(), &mut |_, path| {
         let mut ancestors: Vec<_> =
             path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
         ancestors.reverse();

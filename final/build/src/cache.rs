@@ -4,12 +4,13 @@
 //! is found again only where all before it was. The record names the layer; the layer itself is in the store as long as an
 //! image has it, and a record without its layer is no hit.
 //!
-//! A record is a small JSON file `<data>/cache/build/<key>`. It is not synced: a lost or damaged one costs a step, nothing more.
+//! A record is a small JSON file `<data>/cache/build/<key>`, or `build-owned` for an ordinary user whose layers have owners. It is not synced: a lost or damaged one costs a step, nothing more.
 
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
+use chroot::Unpack;
 use oci_spec::image::Descriptor;
 use sampan_image::{DiffId, Digest, Layer, Store};
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,13 @@ struct Record {
 
 impl<'a> Cache<'a> {
     pub(crate) fn new(store: &'a Store, read: bool) -> Self {
-        Self { store, folder: store.data().join("cache/build"), read }
+        // An ordinary user's layers had no owners once, and have none where that user has no ids for them.
+        let owned = store.userxattr() && Unpack::default().as_root;
+        Self {
+            store,
+            folder: store.data().join(if owned { "cache/build-owned" } else { "cache/build" }),
+            read,
+        }
     }
 
     /// What the step of this key made.

@@ -7,6 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use chroot::Unpack;
 use sampan_image::Layer as Stored;
 
 use crate::Error;
@@ -145,10 +146,10 @@ impl Builder<'_> {
         let wrong = |what: String, remedy: &str| self.mistake(Finding::new(word.span, what, remedy));
         let found = owner::resolve(image, &text).map_err(Error::read(Path::new("/etc/passwd")))?;
         let owner = found.map_err(|what| wrong(what, "a RUN above can add it; numbers need no name"))?;
-        if self.store.userxattr() && owner != (0, 0) {
+        if !Unpack::default().as_root && owner != (0, 0) {
             return Err(wrong(
-                "an ordinary user cannot give files away".to_owned(),
-                "build as root, or leave --chown out",
+                "an ordinary user with one id cannot give files away".to_owned(),
+                "have root give this user more in /etc/subuid and /etc/subgid, build as root, or leave --chown out",
             ));
         }
         Ok(owner)
@@ -167,16 +168,15 @@ impl Builder<'_> {
     }
 
     fn write(&self, plan: &Plan, origin: &Origin<'_>, image: &Tree) -> Result<Stored, Error> {
-        let as_root = !self.store.userxattr();
         let folder = self.store.scratch()?;
-        let mut layer = Layer::new(image, folder.path(), as_root)?;
+        let mut layer = Layer::new(image, folder.path())?;
         for source in &plan.sources {
             if let (true, [item]) = (plan.unpacks && !source.is_folder, source.items.as_slice()) {
                 let mut file = origin.tree.open(&item.from, &item.found).map_err(Error::read(&item.from))?;
                 if is_archive(&mut file).map_err(Error::read(&item.from))? {
                     let to = image.resolve(&plan.to).map_err(Error::read(&plan.to))?.path;
                     layer.folder(&to, plan.owner)?;
-                    unpack(&mut layer, folder.path(), &to, file, &item.from, as_root)?;
+                    unpack(&mut layer, folder.path(), &to, file, &item.from)?;
                     continue;
                 }
             }
@@ -211,7 +211,7 @@ impl Builder<'_> {
                 return Ok(None);
             }
             let folder = builder.store.scratch()?;
-            let mut layer = Layer::new(&image, folder.path(), !builder.store.userxattr())?;
+            let mut layer = Layer::new(&image, folder.path())?;
             layer.folder(&resolved.path, (0, 0))?;
             layer.finish()?;
             Ok(Some(builder.store.adopt_layer(folder.path())?))

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chroot::Unpack;
 use chroot::inside::Inside;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 
@@ -54,11 +55,11 @@ impl Attributes {
 
 impl<'a> Layer<'a> {
     /// Begins a layer in an empty folder.
-    pub(crate) fn new(image: &'a Tree, folder: &Path, as_root: bool) -> Result<Self, Error> {
+    pub(crate) fn new(image: &'a Tree, folder: &Path) -> Result<Self, Error> {
         let mut layer = Self {
             image,
             inside: Inside::open(folder)?,
-            as_root,
+            as_root: Unpack::default().as_root,
             folders: BTreeMap::new(),
             links: BTreeSet::new(),
             inodes: HashMap::new(),

@@ -12,7 +12,7 @@
 //!
 //! In reading order: [`dockerfile`] (the parser), [`tree`] (paths in the context and in an image), [`pattern`] (wildcards and
 //! `.dockerignore`), `sources` and `layer` (COPY), `add` (archives), [`runner`] (RUN), `stage`, `cache`, [`builder`] (one
-//! instruction after another), [`changes`] (instructions without a Dockerfile), [`progress`].
+//! instruction after another), [`changes`] (instructions without a Dockerfile), [`progress`], [`outside`].
 //!
 //! Not covered: here-documents, mounts and secrets of RUN, downloads of ADD, stages that are built side by side.
 
@@ -28,6 +28,7 @@ mod layer;
 mod owner;
 mod sources;
 
+pub mod outside;
 pub mod runner;
 mod tidy;
 

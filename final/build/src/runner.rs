@@ -60,13 +60,20 @@ pub trait Runner {
 
 impl Runner for Engine {
     fn run(&self, layers: Vec<PathBuf>, task: &Task) -> Result<Ran, Error> {
-        let Task { args, env, working_dir, user, network } = task.clone();
-        let command = sampan_engine::build::Command { args, env, working_dir, user, network };
-        let ran = self.run_build_step(layers, &command).map_err(|error| Error::Run(Box::new(error)))?;
-        Ok(Ran {
-            exit_code: ran.exit_code,
-            upper: ran.upper.clone(),
-            remove: Box::new(move || ran.remove().map_err(|error| Error::Run(Box::new(error)))),
-        })
+        let ran = self.run_build_step(layers, &command(task)).map_err(|error| Error::Run(Box::new(error)))?;
+        Ok(kept(ran))
+    }
+}
+
+pub(crate) fn command(task: &Task) -> sampan_engine::build::Command {
+    let Task { args, env, working_dir, user, network } = task.clone();
+    sampan_engine::build::Command { args, env, working_dir, user, network }
+}
+
+pub(crate) fn kept(ran: sampan_engine::build::Ran) -> Ran {
+    Ran {
+        exit_code: ran.exit_code,
+        upper: ran.upper.clone(),
+        remove: Box::new(move || ran.remove().map_err(|error| Error::Run(Box::new(error)))),
     }
 }

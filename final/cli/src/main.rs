@@ -10,6 +10,7 @@ mod out;
 
 mod commands;
 mod format;
+mod ids;
 mod progress;
 mod relay;
 mod template;
@@ -51,7 +52,12 @@ fn main() -> ExitCode {
         }
     };
     let runs = matches!(args.command, Command::Run(_));
-    match run(args) {
+    end(run(args), runs)
+}
+
+/// The status to end with, when all is told.
+fn end(outcome: anyhow::Result<ExitCode>, runs: bool) -> ExitCode {
+    match outcome {
         Ok(ExitCode::SUCCESS) if out::failed() => ExitCode::FAILURE,
         Ok(code) => code,
         Err(error) => fail(&error, runs),
@@ -78,6 +84,7 @@ fn fail(error: &anyhow::Error, runs: bool) -> ExitCode {
     }
     let known = error.downcast_ref::<Error>();
     match known {
+        _ if error.is::<ids::Told>() => {}
         // The shim has put the report together where it happened.
         Some(Error::Start { message, .. }) => eprint!("{message}"),
         _ => eprint!("{}", step::report(error.as_ref(), &sampan_engine::hints())),

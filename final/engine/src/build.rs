@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use sampan_runtime::{Create, Rootfs, Stdio};
+use serde::{Deserialize, Serialize};
 use step::{StepError, step};
 
 use crate::container::{Config, create::new_id, limits::Limits};
@@ -19,7 +20,7 @@ use crate::store::{Durability, read_json, write_json};
 use crate::{Engine, Error, network};
 
 /// What a step runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Command {
     /// The program and its arguments.
     pub args: Vec<String>,
@@ -34,7 +35,7 @@ pub struct Command {
 }
 
 /// What a step left.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Ran {
     /// The command's exit status.
     pub exit_code: u8,

@@ -2,7 +2,9 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use namespaces::{StageError, as_root_of_the_files};
 use sampan_image::{Image, ImageId, Reference, Removed};
 use serde_json::{Value, json};
 
@@ -33,6 +35,21 @@ impl Engine {
         let removed = self.images.prune(&chosen);
         used.end()?;
         Ok(removed?)
+    }
+
+    /// The folders of an image's layers, lowest first. What was not unpacked yet is, with its owners: for that the calling process
+    /// has one thread.
+    ///
+    /// # Errors
+    /// As for [`sampan_image::Store::layer_dirs`].
+    pub(crate) fn layer_dirs(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        if !self.images.is_unpacked(image) {
+            as_root_of_the_files(|| {
+                let made = self.images.layer_dirs(image);
+                made.map(drop).map_err(|error| StageError::new("unpack", &error, 125))
+            })?;
+        }
+        Ok(self.images.layer_dirs(image)?)
     }
 
     /// The IDs of the images from which containers were made, with the number of these.

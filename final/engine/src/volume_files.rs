@@ -94,7 +94,7 @@ fn take_over(from: &OwnedFd, staging: &Path, volume: &Path) -> Result<(), StageE
     unionfs::write_diff(&from, false, &[], &archive)
         .map_err(|error| failed("pack the image's folder", &error))?;
     let archive = rewound(archive).map_err(|error| StepError::new("lseek", "the archive", error))?;
-    let how = chroot::Unpack { as_root: true };
+    let how = chroot::Unpack { as_root: true, devices: true };
     chroot::unpack::unpack_into(BufReader::new(archive), staging, &how, &mut |_, _| Ok(false))
         .map_err(|error| failed("unpack it into the volume", &error))?;
     let entries =

@@ -19,6 +19,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chroot::Unpack;
 use chroot::unpack::unpack_into;
@@ -49,12 +50,15 @@ pub struct Layer {
 pub struct Layers {
     folder: PathBuf,
     unfinished: PathBuf,
-    how: Unpack,
+    userxattr: bool,
+    owners_left_out: Arc<AtomicBool>,
 }
 
 impl Layers {
     pub(crate) fn new(folder: PathBuf, unfinished: PathBuf) -> Self {
-        Self { folder, unfinished, how: Unpack { as_root: is_host_root() } }
+        // Who makes no devices sets no `trusted` attributes either.
+        let userxattr = !Unpack::default().devices;
+        Self { folder, unfinished, userxattr, owners_left_out: Arc::default() }
     }
 
     /// The folder of a layer, whether it is there or not.
@@ -69,7 +73,12 @@ impl Layers {
 
     /// Whether overlay's marks are attributes of the kind that an ordinary user may set: how the layers are to be mounted.
     pub fn userxattr(&self) -> bool {
-        !self.how.as_root
+        self.userxattr
+    }
+
+    /// Whether files of other owners than root were unpacked by a user who has one id alone, and so became this user's.
+    pub(crate) fn owners_left_out(&self) -> bool {
+        self.owners_left_out.load(Ordering::Relaxed)
     }
 
     /// Reads an archive, plain or compressed, into a blob and a folder. A stream has no name: messages call it the archive.
@@ -159,8 +168,12 @@ impl Layers {
         let (compression, tar) = bounds::open(stream).map_err(unread)?;
         let mut tar = Digesting::new(tar);
         let mut whiteouts = Whiteouts::new(self.userxattr());
-        unpack_into(&mut tar, folder.path(), &self.how, &mut |root, path| whiteouts.intercept(root, path))
-            .map_err(|error| error.of_archive(folder.path(), named))?;
+        // Asked now: the process that opened the store may be another, in a user namespace of its own.
+        let how = Unpack::default();
+        let unpacked =
+            unpack_into(&mut tar, folder.path(), &how, &mut |root, path| whiteouts.intercept(root, path))
+                .map_err(|error| error.of_archive(folder.path(), named))?;
+        self.owners_left_out.fetch_or(unpacked.owners_left_out, Ordering::Relaxed);
         io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
         let root = File::open(folder.path()).map_err(Error::io(folder.path()))?;
         whiteouts.apply(root.as_fd())?;
@@ -328,16 +341,10 @@ fn entries(folder: &Path) -> io::Result<fs::ReadDir> {
     fs::read_dir(folder)
 }
 
-/// Root is let in anyway.
+/// Root is let in anyway, also that of a user namespace which has the ids of all that is here.
 fn let_in(folder: &Path) -> io::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     fs::set_permissions(folder, Permissions::from_mode(0o700))
-}
-
-/// Root of the machine, not only of a user namespace, where device nodes and `trusted` attributes are out of reach.
-fn is_host_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }

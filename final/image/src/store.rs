@@ -83,6 +83,16 @@ impl Store {
         self.layers.userxattr()
     }
 
+    /// Whether this store has unpacked files of other owners than root for a user who has no ids for them.
+    pub fn owners_left_out(&self) -> bool {
+        self.layers.owners_left_out()
+    }
+
+    /// Whether all of an image's layers are unpacked.
+    pub fn is_unpacked(&self, image: &Image) -> bool {
+        image.layers.iter().all(|layer| self.layers.path(layer).is_dir())
+    }
+
     /// Keeps everything in the store where it is while the value lives. Take it before [`Store::resolve`], and let it go when
     /// the record of what uses the image is on the disk.
     ///

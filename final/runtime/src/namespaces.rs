@@ -146,6 +146,7 @@ impl Namespaces {
             into_cgroup,
             time_offsets: self.time_offsets,
             die_with_parent,
+            same_work: false,
         }
     }
 }

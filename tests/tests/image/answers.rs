@@ -39,6 +39,11 @@ impl Shelf {
     pub(super) fn new(host: &Host) -> Result<Self> {
         let store = Store::new(host)?;
         store.import("busybox")?;
+        Self::of(&store)
+    }
+
+    /// The same of the one image that a store has.
+    pub(super) fn of(store: &Store<'_>) -> Result<Self> {
         let blob = |digest: &str| {
             fs::read(store.root.join("images/blobs/sha256").join(digest.trim_start_matches("sha256:")))
         };

@@ -109,7 +109,7 @@ fn any_act() -> impl Strategy<Value = Act> {
 
 fn unpack(archive: &[u8], into: &Path) -> Outcome {
     let mut whiteouts = Whiteouts::new(userxattr());
-    let how = chroot::Unpack { as_root: !userxattr() };
+    let how = chroot::Unpack { as_root: !userxattr(), devices: !userxattr() };
     chroot::unpack::unpack_into(archive, into, &how, &mut |root, path| whiteouts.intercept(root, path))?;
     whiteouts.apply(fs::File::open(into)?.as_fd())?;
     Ok(())

@@ -1,13 +1,17 @@
 //! `sampan build`.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use sampan_build::outside::{Outside, answer};
 use sampan_build::{BuildOptions, Progress, Ran, Runner, Task};
-use sampan_engine::Engine;
+use sampan_engine::{Engine, Error};
 use sampan_image::registry::{self, Ensure, Platform, Policy};
 use sampan_image::{Image, Reference, Store};
+
+use crate::ids::with_all_but;
 
 /// Build an image from a Dockerfile
 #[derive(Args)]
@@ -54,6 +58,21 @@ impl Build {
         if self.explain {
             step::explain()?;
         }
+        let (ours, theirs) = UnixStream::pair()?;
+        let own = std::process::id();
+        let build = move || {
+            // Where it goes on in another process, this one runs the commands.
+            let outside = (std::process::id() != own).then_some(Outside(theirs));
+            self.build(engine, outside)
+        };
+        with_all_but(engine, build, |created| {
+            created.release()?;
+            answer(engine, &ours);
+            Ok(created)
+        })
+    }
+
+    fn build(self, engine: &Engine, outside: Option<Outside>) -> anyhow::Result<ExitCode> {
         let options = BuildOptions {
             context: self.context,
             dockerfile: self.file,
@@ -69,7 +88,8 @@ impl Build {
             }
         };
         let policy = if self.pull { Policy::Always } else { Policy::Missing };
-        let runner = Here { engine, policy, platform: self.platform.as_ref(), quiet: self.quiet };
+        let platform = self.platform.as_ref();
+        let runner = Here { engine, outside, policy, platform, quiet: self.quiet };
         match sampan_build::build(engine.images(), &runner, &options, &mut tell) {
             Ok(image) => {
                 if self.quiet {
@@ -78,7 +98,13 @@ impl Build {
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) => {
-                eprint!("{}", step::report(&error, &sampan_engine::hints()));
+                match &error {
+                    // It was put together where it happened.
+                    sampan_build::Error::Run(error) if let Error::Start { message, .. } = &**error => {
+                        eprint!("{message}");
+                    }
+                    _ => eprint!("{}", step::report(&error, &sampan_engine::hints())),
+                }
                 Ok(ExitCode::from(error.exit_code()))
             }
         }
@@ -88,6 +114,7 @@ impl Build {
 /// The engine, and the registries for the images that it lacks.
 struct Here<'a> {
     engine: &'a Engine,
+    outside: Option<Outside>,
     policy: Policy,
     platform: Option<&'a Platform>,
     quiet: bool,
@@ -100,7 +127,10 @@ impl Runner for Here<'_> {
     }
 
     fn run(&self, layers: Vec<PathBuf>, task: &Task) -> Result<Ran, sampan_build::Error> {
-        self.engine.run(layers, task)
+        match &self.outside {
+            Some(outside) => outside.run(layers, task),
+            None => self.engine.run(layers, task),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use sampan_engine::{Container, Engine, Error, ImageError};
 use sampan_image::registry::{Ensure, Platform, Policy};
 
 use super::limits;
+use crate::ids::{Told, with_all};
 
 /// Create a container and do not start it
 #[derive(Args)]
@@ -120,7 +121,13 @@ impl Asked {
         // Held until the container's record says that it uses the image.
         let _pin = engine.images().pin()?;
         let wanted = Ensure { name: &options.image, policy, platform: platform.as_ref() };
-        super::ensure(engine, &wanted, quiet)?;
+        let ended = with_all(engine, || {
+            super::ensure(engine, &wanted, quiet)?;
+            Ok(ExitCode::SUCCESS)
+        })?;
+        if ended != ExitCode::SUCCESS {
+            return Err(Told.into());
+        }
         Ok(engine.create(&options)?)
     }
 

@@ -8,6 +8,7 @@ use sampan_engine::Engine;
 use super::images::Filters;
 use super::{build, history, images, import, load, pull, push, rmi, save, tag};
 use crate::format;
+use crate::ids::with_all;
 use crate::template::Template;
 
 /// Images
@@ -47,13 +48,13 @@ impl Image {
             Self::Ls(command) => command.run(engine),
             Self::Build(command) => command.run(engine),
             Self::History(command) => command.run(engine),
-            Self::Import(command) => command.run(engine),
+            Self::Import(command) => with_all(engine, || command.run(engine)),
             Self::Inspect(command) => command.run(engine),
-            Self::Load(command) => command.run(engine),
-            Self::Prune(command) => command.run(engine),
-            Self::Pull(command) => command.run(engine),
+            Self::Load(command) => with_all(engine, || command.run(engine)),
+            Self::Prune(command) => with_all(engine, || command.run(engine)),
+            Self::Pull(command) => with_all(engine, || command.run(engine)),
             Self::Push(command) => command.run(engine),
-            Self::Rm(command) => command.run(engine),
+            Self::Rm(command) => with_all(engine, || command.run(engine)),
             Self::Save(command) => command.run(engine),
             Self::Tag(command) => command.run(engine),
         }

@@ -43,6 +43,8 @@ use sampan_engine::Engine;
 use sampan_image::Reference;
 use sampan_image::registry::{Ensure, Registries};
 
+use crate::ids::with_all;
+
 /// What `sampan` does.
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -122,10 +124,10 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Import(command) => command.run(engine),
+            Self::Import(command) => with_all(engine, || command.run(engine)),
             Self::Images(command) => command.run(engine),
             Self::Build(command) => command.run(engine),
-            Self::Pull(command) => command.run(engine),
+            Self::Pull(command) => with_all(engine, || command.run(engine)),
             Self::Push(command) => command.run(engine),
             Self::Login(command) => command.run(),
             Self::Logout(command) => command.run(),
@@ -134,16 +136,16 @@ impl Command {
             Self::Registry(command) => command.run(engine),
             Self::Export(command) => command.run(engine),
             Self::Create(command) => command.run(engine),
-            Self::Commit(command) => command.run(engine),
+            Self::Commit(command) => with_all(engine, || command.run(engine)),
             Self::Diff(command) => command.run(engine),
             Self::History(command) => command.run(engine),
             Self::Inspect(command) => command.run(engine),
             Self::Image(command) => command.run(engine),
-            Self::System(command) => command.run(engine),
+            Self::System(command) => with_all(engine, || command.run(engine)),
             Self::Save(command) => command.run(engine),
-            Self::Load(command) => command.run(engine),
+            Self::Load(command) => with_all(engine, || command.run(engine)),
             Self::Tag(command) => command.run(engine),
-            Self::Rmi(command) => command.run(engine),
+            Self::Rmi(command) => with_all(engine, || command.run(engine)),
             Self::Run(command) => command.run(engine),
             Self::Start(command) => command.run(engine),
             Self::Ps(command) => command.run(engine),

@@ -81,7 +81,7 @@ impl Engine {
 
     /// The layer as an archive, in a file without a name; none where nothing was changed.
     fn pack(&self, container: &Container, image: &Image) -> Result<Option<std::fs::File>, Error> {
-        let layers = self.images.layer_dirs(image)?;
+        let layers = self.layer_dirs(image)?;
         let (upper, userxattr) = (container.folder.join("upper"), self.images.userxattr());
         if !upper.is_dir() {
             return Ok(None);

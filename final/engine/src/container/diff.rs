@@ -15,7 +15,7 @@ impl Engine {
     pub fn diff(&self, container: &Container, mut tell: impl FnMut(&Change)) -> Result<(), Error> {
         let _pin = self.images.pin()?;
         let image = self.images.resolve(&container.config.image_id)?;
-        let layers = self.images.layer_dirs(&image)?;
+        let layers = self.layer_dirs(&image)?;
         let (upper, userxattr) = (container.folder.join("upper"), self.images.userxattr());
         if !upper.is_dir() {
             // Never started.

@@ -84,7 +84,7 @@ impl Engine {
         if let Some(name) = &options.user {
             let image = self.images().resolve(&container.config.image_id)?;
             // The container's own layer lies over the image's: a user that it has added counts.
-            let mut layers = self.images().layer_dirs(&image)?;
+            let mut layers = self.layer_dirs(&image)?;
             layers.push(container.folder.join("upper"));
             let user = user::resolve(&layers, name)?;
             let translated = UserBuilder::default()

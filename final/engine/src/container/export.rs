@@ -25,7 +25,7 @@ impl Engine {
     pub fn export(&self, container: &Container, out: File) -> Result<(), Error> {
         let _pin = self.images.pin()?;
         let image = self.images.resolve(&container.config.image_id)?;
-        let mut lower = self.images.layer_dirs(&image)?;
+        let mut lower = self.layer_dirs(&image)?;
         lower.extend(Some(container.folder.join("upper")).filter(|upper| upper.is_dir()));
         // An overlay wants a directory to write to; nothing is written.
         let scratch = self.images.scratch()?.keep();

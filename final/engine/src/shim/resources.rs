@@ -37,7 +37,7 @@ impl Prepared {
     pub fn new(engine: &Engine, container: &Container) -> Result<Self, Error> {
         step::heading("2. get the image's layers");
         let image = engine.images().resolve(&container.config.image_id)?;
-        let layers = engine.images().layer_dirs(&image)?;
+        let layers = engine.layer_dirs(&image)?;
         let prepared = Self::on_layers(engine, &container.config, &container.folder, layers)?;
         volume_files::fill(&container.config.mounts, &prepared.overlay, &prepared.bundle.join("rootfs"))?;
         Ok(prepared)
