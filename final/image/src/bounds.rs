@@ -31,7 +31,9 @@ pub(crate) fn peek<R: Read>(mut stream: R, count: u64) -> io::Result<(Vec<u8>, W
 }
 
 /// Opens a stream by what it looks like.
-pub(crate) fn open<'a>(stream: impl BufRead + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+pub(crate) fn open<'a>(
+    stream: impl BufRead + Send + 'a,
+) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let (start, stream) = peek(stream, ZSTD.len() as u64)?;
     let compression = Compression::of(&start);
     Ok((compression, compression.open(stream)?))
@@ -57,7 +59,7 @@ impl Compression {
     }
 
     /// The stream as it was before it was compressed.
-    fn open<'a>(self, stream: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    fn open<'a>(self, stream: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
         let taken = Arc::new(AtomicU64::new(0));
         let counted = Counted { stream, taken: Arc::clone(&taken) };
         Ok(match self {

@@ -26,7 +26,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Layer`] for what is no archive, [`Error::Io`], or the step that failed; no image is there then.
-    pub fn import(&self, archive: impl Read, reference: &Reference) -> Result<Image, Error> {
+    pub fn import(&self, archive: impl Read + Send, reference: &Reference) -> Result<Image, Error> {
         let comment = Some("imported from a root file system".to_owned());
         self.import_with(archive, Some(reference), Import { comment, ..Import::default() })
     }
@@ -37,7 +37,7 @@ impl Store {
     /// As for [`Store::import`].
     pub fn import_with(
         &self,
-        archive: impl Read,
+        archive: impl Read + Send,
         reference: Option<&Reference>,
         import: Import,
     ) -> Result<Image, Error> {
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::import`].
-    pub fn import_new(&self, archive: impl Read, import: Import) -> Result<NewImage, Error> {
+    pub fn import_new(&self, archive: impl Read + Send, import: Import) -> Result<NewImage, Error> {
         let layer = self.add_layer(archive)?;
         let now = now();
         let mut history = History::default();

@@ -1,9 +1,9 @@
 //! Layers: a blob for those who carry images about, and a folder for overlay.
 //!
 //! An archive on its way in is read once: digested as it comes, written as a blob, decompressed, digested again (the DiffID),
-//! and unpacked, each piece while it is in memory. The folder is made under another name and renamed when all of it is right, so
-//! a folder under its DiffID is complete. A container's upper directory needs none of that: it *is* a layer's folder already
-//! and only moves.
+//! and unpacked, each piece while it is in memory. A thread of its own reads and decompresses, somewhat ahead of the unpacking
+//! ([`crate::ahead`]). The folder is made under another name and renamed when all of it is right, so a folder under its DiffID is
+//! complete. A container's upper directory needs none of that: it *is* a layer's folder already and only moves.
 //!
 //! ```text
 //! reader ─▶ digest ─▶ blob            ┌─▶ digest (DiffID)
@@ -27,6 +27,7 @@ use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
 use step::step;
 use unionfs::Whiteouts;
 
+use crate::ahead::read_ahead;
 use crate::blobs::{Blobs, make_folder};
 use crate::bounds::{self, Compression};
 use crate::digest::Digesting;
@@ -82,7 +83,7 @@ impl Layers {
     }
 
     /// Reads an archive, plain or compressed, into a blob and a folder. A stream has no name: messages call it the archive.
-    pub(crate) fn add(&self, blobs: &Blobs, reader: impl Read, pin: Arc<Pin>) -> Result<Layer, Error> {
+    pub(crate) fn add(&self, blobs: &Blobs, reader: impl Read + Send, pin: Arc<Pin>) -> Result<Layer, Error> {
         self.receive(blobs, reader, None, Path::new(""), pin)
     }
 
@@ -91,7 +92,7 @@ impl Layers {
     pub(crate) fn receive(
         &self,
         blobs: &Blobs,
-        reader: impl Read,
+        reader: impl Read + Send,
         announced: Option<(&Descriptor, &DiffId)>,
         named: &Path,
         pin: Arc<Pin>,
@@ -153,7 +154,7 @@ impl Layers {
     }
 
     /// Unpacks a stream to its end into a folder that nobody knows. `named` is what a message calls it.
-    fn stage(&self, stream: &mut BufReader<impl Read>, named: &Path) -> Result<Staged, Error> {
+    fn stage(&self, stream: &mut BufReader<impl Read + Send>, named: &Path) -> Result<Staged, Error> {
         make_folder(&self.unfinished)?;
         let folder = step(
             "mkdir",
@@ -165,19 +166,22 @@ impl Layers {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .map_err(Error::io(folder.path()))?;
         let unread = |source| unread(named, source);
-        let (compression, tar) = bounds::open(stream).map_err(unread)?;
-        let mut tar = Digesting::new(tar);
+        let (compression, mut tar) = bounds::open(stream).map_err(unread)?;
         let mut whiteouts = Whiteouts::new(self.userxattr());
         // Asked now: the process that opened the store may be another, in a user namespace of its own.
         let how = Unpack::default();
-        let unpacked =
-            unpack_into(&mut tar, folder.path(), &how, &mut |root, path| whiteouts.intercept(root, path))
-                .map_err(|error| error.of_archive(folder.path(), named))?;
-        self.owners_left_out.fetch_or(unpacked.owners_left_out, Ordering::Relaxed);
-        io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
+        let diff_id = read_ahead(&mut tar, |tar| {
+            let mut tar = Digesting::new(tar);
+            let unpacked =
+                unpack_into(&mut tar, folder.path(), &how, &mut |root, path| whiteouts.intercept(root, path))
+                    .map_err(|error| error.of_archive(folder.path(), named))?;
+            self.owners_left_out.fetch_or(unpacked.owners_left_out, Ordering::Relaxed);
+            io::copy(&mut tar, &mut io::sink()).map_err(unread)?;
+            Ok::<_, Error>(tar.finish().1)
+        })?;
         let root = File::open(folder.path()).map_err(Error::io(folder.path()))?;
         whiteouts.apply(root.as_fd())?;
-        Ok(Staged { folder, compression, diff_id: tar.finish().1 })
+        Ok(Staged { folder, compression, diff_id })
     }
 
     /// Gives a finished folder its name; where somebody else was quicker, theirs is as good.

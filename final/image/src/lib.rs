@@ -23,6 +23,7 @@ pub mod reference;
 
 pub mod image;
 
+mod ahead;
 pub mod blobs;
 mod bounds;
 pub mod layers;

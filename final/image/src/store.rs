@@ -230,7 +230,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::import`].
-    pub fn add_layer(&self, archive: impl Read) -> Result<Layer, Error> {
+    pub fn add_layer(&self, archive: impl Read + Send) -> Result<Layer, Error> {
         let pin = Arc::new(self.pin()?);
         self.layers.add(&self.blobs, archive, pin)
     }

@@ -44,12 +44,12 @@ impl Import {
         self.message.clone().unwrap_or_else(|| format!("Imported from {}", self.archive))
     }
 
-    fn open(&self) -> anyhow::Result<Box<dyn Read>> {
+    fn open(&self) -> anyhow::Result<Box<dyn Read + Send>> {
         if self.archive == "-" {
             if io::stdin().is_terminal() {
                 bail!("an archive does not come from a terminal: give a file, or a pipe");
             }
-            return Ok(Box::new(io::stdin().lock()));
+            return Ok(Box::new(io::stdin()));
         }
         if self.archive.starts_with("http://") || self.archive.starts_with("https://") {
             return Ok(super::registries()?.fetch(&self.archive)?);

@@ -23,12 +23,12 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn run(self, engine: &Engine) -> anyhow::Result<ExitCode> {
-        let reader: Box<dyn Read> = match &self.input {
+        let reader: Box<dyn Read + Send> = match &self.input {
             Some(path) => {
                 Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
             }
             None if io::stdin().is_terminal() => bail!("no archive: use -i, or a pipe"),
-            None => Box::new(io::stdin().lock()),
+            None => Box::new(io::stdin()),
         };
         for loaded in engine.images().load(reader)? {
             loaded.references.iter().for_each(|reference| println!("Loaded image: {reference}"));

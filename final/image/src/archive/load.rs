@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Archive`] for what is none, [`Error::Mismatch`] for content that is not as named; the store has the images it had then.
-    pub fn load(&self, archive: impl Read) -> Result<Vec<Loaded>, Error> {
+    pub fn load(&self, archive: impl Read + Send) -> Result<Vec<Loaded>, Error> {
         // What is unpacked and not named yet must stay until it is.
         let _pin = self.pin()?;
         let parts = Parts::read(self, archive)?;

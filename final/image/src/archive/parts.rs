@@ -37,13 +37,13 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Reads an archive, plain or compressed.
-    pub(super) fn read(store: &Store, archive: impl Read) -> Result<Self, Error> {
+    pub(super) fn read(store: &Store, archive: impl Read + Send) -> Result<Self, Error> {
         const BUFFER: usize = 1 << 17;
         let stream = BufReader::with_capacity(BUFFER, archive);
         Self::read_plain(store, bounds::open(stream).map_err(unread)?.1)
     }
 
-    fn read_plain(store: &Store, stream: impl Read) -> Result<Self, Error> {
+    fn read_plain(store: &Store, stream: impl Read + Send) -> Result<Self, Error> {
         let pin = Arc::new(store.pin()?);
         let (mut parts, mut bytes, mut count) = (Self::default(), 0, 0);
         let mut archive = Archive::new(stream);

@@ -100,7 +100,7 @@ impl Registries {
     ///
     /// # Errors
     /// [`Error::Unreachable`], or what the server refuses.
-    pub fn fetch(&self, url: &str) -> Result<Box<dyn std::io::Read>, Error> {
+    pub fn fetch(&self, url: &str) -> Result<Box<dyn std::io::Read + Send>, Error> {
         let session = Session::new(self, url, None)?;
         let (mut response, _) = session.send(Ask::get(url, "the archive"), &[])?;
         if !response.status().is_success() {
