@@ -24,8 +24,10 @@
 
 pub mod ask;
 pub mod attacks;
+mod cgroups;
 pub mod host;
 pub mod inside;
+mod keeper;
 mod kernel;
 pub mod need;
 pub mod process;

@@ -2,12 +2,12 @@
 //!
 //! The runner is a *subreaper* (prctl(2)): whatever a test starts, also a process that has forked itself away, becomes the
 //! runner's child when its parent ends. So nothing escapes; and what still runs a moment after the test has ended is a failure.
+//! Where the runner itself is ended, by Ctrl-C say, its parent does that: see [`keeper`].
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::panic;
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,8 +20,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, geteuid};
 
 use crate::ask;
+use crate::cgroups;
 use crate::host::Host;
 use crate::inside;
+use crate::keeper;
 use crate::need;
 use crate::process::Output;
 use crate::{Case, Outcome};
@@ -49,6 +51,16 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         }
         _ => {}
     }
+    if std::env::var_os(keeper::KEPT).is_none() {
+        return keeper::keep().unwrap_or_else(|error| {
+            eprintln!("error: cannot run the tests: {error}");
+            ExitCode::FAILURE
+        });
+    }
+    if let Err(error) = keeper::begin() {
+        eprintln!("error: cannot run the tests: {error}");
+        return ExitCode::FAILURE;
+    }
     let (options, names) = several_names(args);
     let mut arguments = Arguments::from_iter(options);
     let cases: Vec<Case> = cases
@@ -57,10 +69,6 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
         .collect();
     // One after another: two tests would find each other's cgroups, and a time limit means little on a busy machine.
     arguments.test_threads = Some(1);
-    if let Err(errno) = prctl::set_child_subreaper(true) {
-        eprintln!("error: cannot adopt the tests' processes: {errno}");
-        return ExitCode::FAILURE;
-    }
     let trials = cases
         .into_iter()
         .map(|case| {
@@ -104,7 +112,7 @@ fn supervise(name: &str) -> Result<Completion, String> {
     let limit = seconds.map_or(TIME_LIMIT, Duration::from_secs);
     let status = watch(pid, limit);
     let survivors = end_all();
-    remove_cgroups(child.id());
+    cgroups::remove_of_test(child.id());
     if let Some(folder) = inside::folder_of(child.id()) {
         // Its mounts ended with the test's mount namespace; an ordinary user has none.
         let _ = std::fs::remove_dir_all(folder);
@@ -146,7 +154,7 @@ fn end_all() -> Vec<String> {
                 if start.elapsed() > GRACE {
                     for pid in ask::children(std::process::id().cast_signed()) {
                         survivors.push(format!("  {pid} {}", ask::command_line(pid)));
-                        thaw(pid);
+                        cgroups::thaw(pid);
                         // It may have ended by itself just now.
                         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                     }
@@ -158,43 +166,6 @@ fn end_all() -> Vec<String> {
             Ok(_) => {}
         }
     }
-}
-
-/// A process that version 1 of cgroups has frozen does not even die when it is killed.
-fn thaw(pid: i32) {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let Some((_, own)) = cgroups.lines().find_map(|line| line.split_once(":freezer:/")) else { return };
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for line in mounts.lines().filter(|line| line.contains(" - cgroup ")) {
-        let folder = Path::new(line.split(' ').nth(4).unwrap_or_default()).join(own);
-        // The other hierarchies, and the root of this, have no such file.
-        let _ = std::fs::write(folder.join("freezer.state"), "THAWED");
-    }
-}
-
-/// Removes the cgroups of a test that failed before it came to that, `sampan/test-PID-NAME` in each hierarchy: the next test
-/// with this pid would be refused them. One that passed has left none, for that is looked for.
-fn remove_cgroups(pid: u32) {
-    let own = format!("test-{pid}-");
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
-        let folder = Path::new(line.split(' ').nth(4).unwrap_or_default()).join("sampan");
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&own) {
-                remove_cgroup(&entry.path());
-            }
-        }
-    }
-}
-
-/// The innermost first. Its processes were just killed; one in which some are left stays, and `kit leaks` names it.
-fn remove_cgroup(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(&entry.path());
-        }
-    }
-    let _ = std::fs::remove_dir(folder);
 }
 
 fn read(log: &mut File) -> std::io::Result<String> {

@@ -2,7 +2,7 @@
 //!
 //! This program runs itself with `KIT_HARNESS=trial`, as a test program with tests that each do one wrong thing.
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ const WRONG: &[Test] = &[
         run: leaves_a_frozen_process,
     },
     Test { name: "leaves_a_folder_of_ours", needs: &[Need::Root, Need::Binary("kit")], run: leaves_a_folder },
+    Test { name: "waits_with_a_container", needs: &[], run: waits_with_a_container },
     Test { name: "needs_the_moon", needs: &[Need::Program("no-such-program")], run: |_| Ok(()) },
     Test { name: "looks_around", needs: &[Need::Root], run: looks_around },
 ];
@@ -49,6 +50,13 @@ fn leaves_a_frozen_process(host: &Host) -> Outcome {
     let freeze = "setsid sh -c 'echo $$ > $0/tasks; exec sleep 60' $0 > /dev/null 2>&1 < /dev/null &
         until grep -q . $0/tasks; do sleep 0.01; done; echo FROZEN > $0/freezer.state";
     host.command("sh", ["-c", freeze, &cgroup])?.success()?;
+    Ok(())
+}
+
+/// It would stay, as an engine's container does.
+fn waits_with_a_container(host: &Host) -> Outcome {
+    host.command("sh", ["-c", "setsid sleep 61.5 > /dev/null 2>&1 < /dev/null & exit 0"])?.success()?;
+    sleep(Duration::from_secs(60));
     Ok(())
 }
 
@@ -94,6 +102,7 @@ fn main() -> ExitCode {
             trial("leaves_a_frozen_process", &[], &words)
                 .or_else(|wrong| trial("leaves_a_frozen_process", &[], &["1 ignored"]).map_err(|_| wrong))
         }),
+        Trial::test("harness::interrupted_it_leaves_nothing", interrupted),
         Trial::test("harness::the_host_stays_as_it_is", || {
             trial("looks_around", &[], &["1 passed"])?;
             let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -121,5 +130,36 @@ fn trial(name: &str, variables: &[(&str, &str)], words: &[&str]) -> Result<(), F
     match words.iter().find(|word| !said.contains(**word)) {
         Some(word) => Err(format!("it never said {word:?}:\n{said}").into()),
         None => Ok(()),
+    }
+}
+
+/// Ctrl-C, in the middle of a test.
+fn interrupted() -> Result<(), Failed> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["--exact", "waits_with_a_container"])
+        .env_remove("KIT_KEPT")
+        .env("KIT_HARNESS", "trial")
+        .stdout(Stdio::null())
+        .spawn()?;
+    let there = || tests::ask::descendants(child.id().cast_signed());
+    let sleepers =
+        |pids: Vec<i32>| pids.into_iter().find(|pid| tests::ask::command_line(*pid) == "sleep 61.5");
+    let patience = Duration::from_secs(60);
+    let mut sleeper = None;
+    tests::wait_until("the test waits", patience, || {
+        sleeper = sleepers(there());
+        sleeper.is_some()
+    })
+    .map_err(|error| error.to_string())?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id().cast_signed()),
+        nix::sys::signal::Signal::SIGINT,
+    )?;
+    let status = child.wait()?;
+    let left = sleeper.and_then(|pid| sleepers(vec![pid]));
+    if status.code() == Some(130) && left.is_none() {
+        Ok(())
+    } else {
+        Err(format!("{status}, {left:?}").into())
     }
 }
