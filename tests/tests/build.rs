@@ -277,9 +277,10 @@ fn failing(host: &Host) -> Outcome {
 fn killed(host: &Host) -> Outcome {
     let builder = Builder::new(host, &[("f", "F")])?;
     builder.write("Dockerfile", "FROM busybox\nCOPY f /f\nRUN echo started; sleep 47123\n")?;
-    let mut child =
+    let child =
         host.spawn("sampan", builder.args(&["build", "-t", "built", &builder.context.to_string_lossy()]))?;
-    child.wait_for("started")?;
+    // Its output does not tell: it begins with the instruction.
+    wait_until("the step runs", Duration::from_secs(60), || running("sleep\x0047123\0"))?;
     assert_eq!(builder.left("build")?, 1);
     child.signal(Signal::SIGKILL)?;
     child.wait()?;

@@ -1,6 +1,7 @@
 //! Process ids are used again: a number in a file is not a process.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ pub(super) fn tests() -> Vec<Test> {
 fn a_forged_state(host: &Host) -> Outcome {
     let bundle = Bundle::new(host, &["/bin/sleep", "100"], |_| {})?;
     bundle.call(&["run", "--detach", "c"])?.success()?;
+    // A process is known by its number and its start, which the kernel tells in hundredths of a second.
+    sleep(Duration::from_millis(30));
     let victim = host.spawn("sleep", ["100"])?;
     let pid = bundle.pid("c")?;
     bundle.call(&["kill", "c", "KILL"])?.success()?;
