@@ -2,7 +2,7 @@
 //!
 //! The runner is a *subreaper* (prctl(2)): whatever a test starts, also a process that has forked itself away, becomes the
 //! runner's child when its parent ends. So nothing escapes; and what still runs a moment after the test has ended is a failure.
-//! Where the runner itself is ended, by Ctrl-C say, its parent does that: see [`keeper`].
+//! Where the runner itself is ended, by Ctrl-C say, its parent does that: see `keeper.rs`.
 
 use std::error::Error;
 use std::fs::File;

@@ -2,7 +2,7 @@
 //!
 //! An archive on its way in is read once: digested as it comes, written as a blob, decompressed, digested again (the DiffID),
 //! and unpacked, each piece while it is in memory. A thread of its own reads and decompresses, somewhat ahead of the unpacking
-//! ([`crate::ahead`]). The folder is made under another name and renamed when all of it is right, so a folder under its DiffID is
+//! (`ahead.rs`). The folder is made under another name and renamed when all of it is right, so a folder under its DiffID is
 //! complete. A container's upper directory needs none of that: it *is* a layer's folder already and only moves.
 //!
 //! ```text
